@@ -1,0 +1,282 @@
+"""The stored bytes of one file part, and who owns them."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, NoReturn, cast
+
+from .exceptions import UploadClosed
+from .private_file import PrivateFile
+from .storage import KIB, MIB, Storage
+
+# One hop to a worker thread costs as much as copying some 100 KiB.
+_BATCH = MIB
+# Closing takes the kernel about 0.1 ms per MB; above this the loop would feel it.
+_CLOSE_INLINE = 4 * MIB
+# Slices smaller than this are gathered in one buffer: each bytes object costs 33 bytes by itself.
+_SMALL = 4 * KIB
+
+
+class Owner:
+    """One who keeps a blob alive: the request, a job, or code that called `detach`.
+
+    Args:
+        blob: What is owned.
+        name: Who owns it, for people.
+    """
+
+    __slots__ = ("_blob", "name")
+
+    def __init__(self, blob: Blob, name: str) -> None:
+        self._blob = blob
+        self.name = name
+
+    def let_go(self) -> None:
+        """Own the blob no longer; the last owner closes it. Again does nothing."""
+        self._blob._release(self)
+
+
+class Blob:
+    """The stored bytes of one file part.
+
+    A blob is filled once (`append`, `write_out`, `seal`, or `fill`) and then
+    immutable. It is in memory while it is small and the budget allows it, else
+    in one private file. It counts its owners; when the last lets go it is
+    closed, exactly once and without waiting for anything.
+
+    Args:
+        storage: Where the bytes are to live.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.size = 0
+        self._lock = threading.RLock()
+        self._owners: set[Owner] = set()
+        self._closed = False
+        self._pending: list[bytes | bytearray] = []
+        self._pending_size = 0
+        self._reserved = 0
+        self._on_disk = False
+        self._data: bytes | None = None
+        self._file: PrivateFile | None = None
+        storage.count(+1)
+
+    # Owners
+
+    def own(self, name: str) -> Owner:
+        """Add an owner.
+
+        Raises:
+            UploadClosed: The last owner has let go before.
+        """
+        owner = Owner(self, name)
+        with self._lock:
+            if self._closed:
+                self._raise_closed()
+            self._owners.add(owner)
+        return owner
+
+    @property
+    def owners(self) -> list[str]:
+        """The names of those who own it."""
+        with self._lock:
+            return sorted(owner.name for owner in self._owners)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the last owner has let go."""
+        return self._closed
+
+    def _release(self, owner: Owner) -> None:
+        with self._lock:
+            if owner not in self._owners:
+                return
+            self._owners.remove(owner)
+            if self._owners:
+                return
+            self._closed = True
+        self._close()
+
+    def _close(self) -> None:
+        self._data = None
+        self._pending = []
+        self.storage.memory.give_back(self._reserved)
+        self.storage.count(-1)
+        file, self._file = self._file, None
+        if file is None:
+            return
+        file.unlink()
+        if self.size <= _CLOSE_INLINE:
+            file.close()
+        else:
+            self.storage.closer.close(file.close)
+
+    # Filling
+
+    def append(self, data: bytes) -> None:
+        """Collect bytes; `batch_due` says when they must be written out."""
+        size = len(data)
+        self.size += size
+        self._pending_size += size
+        if not self._on_disk:
+            if self.size <= self.storage.memory_max_size and self.storage.memory.take(size):
+                self._reserved += size
+            else:
+                self._move_to_disk()
+        if size >= _SMALL or not self._pending:
+            self._pending.append(data)
+        elif isinstance(last := self._pending[-1], bytearray):
+            last += data
+        else:
+            self._pending.append(bytearray(data))
+
+    @property
+    def batch_due(self) -> bool:
+        """Whether enough is collected to be worth a write."""
+        return self._on_disk and self._pending_size >= _BATCH
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether bytes are collected that belong on disk."""
+        return self._on_disk and self._pending_size > 0
+
+    async def write_out(self) -> None:
+        """Write what is collected, in a worker thread.
+
+        Raises:
+            OSError: The device is full or failed, or no descriptor is left. The
+                blob can then only be let go of.
+
+        Cancellation: the thread finishes its write; it owns the blob meanwhile.
+        """
+        writer = self.own("a write in progress")
+        await self.storage.threads.run(self._write_pending, let_go=writer.let_go)
+
+    def seal(self) -> None:
+        """Make the blob immutable: all its bytes are there."""
+        if not self._on_disk:
+            whole = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+            self._data = bytes(whole)
+            self._pending = []
+            self._pending_size = 0
+
+    def fill(self, chunks: Iterable[bytes], *, on_disk: bool = False) -> None:
+        """Take all bytes from chunks and seal. Blocks: for worker threads.
+
+        Args:
+            chunks: The bytes, in pieces of any size.
+            on_disk: Use a file, however few bytes there are.
+
+        Raises:
+            OSError: The device is full or failed, or no descriptor is left.
+        """
+        if on_disk:
+            self._on_disk = True
+            self._write_pending()
+        for chunk in chunks:
+            self.append(chunk)
+            if self.batch_due:
+                self._write_pending()
+        if self.unwritten:
+            self._write_pending()
+        self.seal()
+
+    async def fill_in_thread(
+        self, chunks: Callable[[], Iterable[bytes]], *, on_disk: bool = False
+    ) -> None:
+        """Take all bytes from chunks and seal, in a worker thread.
+
+        Args:
+            chunks: Makes the chunks; it is called in the thread.
+            on_disk: Use a file, however few bytes there are.
+
+        Raises:
+            OSError: The device is full or failed, or no descriptor is left.
+
+        Cancellation: the thread fills it to the end; it owns the blob meanwhile.
+        """
+        filler = self.own("a copy in progress")
+        await self.storage.threads.run(
+            lambda: self.fill(chunks(), on_disk=on_disk), let_go=filler.let_go
+        )
+
+    def adopt(self, file: PrivateFile, size: int) -> None:
+        """Take over a file that holds all the bytes, and seal."""
+        self._on_disk = True
+        self._file = file
+        self.size = size
+
+    def _move_to_disk(self) -> None:
+        self._on_disk = True
+        self.storage.memory.give_back(self._reserved)
+        self._reserved = 0
+
+    def _write_pending(self) -> None:
+        pending, self._pending, self._pending_size = self._pending, [], 0
+        if self._file is None:
+            self._file = PrivateFile.create(self.storage.directory)
+        self._file.write(pending)
+
+    # Reading
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading it never waits for a disk."""
+        return not self._on_disk
+
+    def open(self) -> BinaryIO:
+        """Open a read-only file on the bytes, with a position of its own.
+
+        Raises:
+            UploadClosed: The last owner has let go before.
+            OSError: No descriptor is left.
+        """
+        with self._lock:
+            if self._data is not None:
+                return _ReadOnlyBytes(self._data)
+            return open(self._open_file().reopen(), "rb")
+
+    def open_writable(self) -> BinaryIO:
+        """Open the one file for reading and writing; only for a blob on disk with one owner."""
+        with self._lock:
+            return cast("BinaryIO", open(self._open_file().duplicate(), "r+b"))
+
+    def link(self, path: Path) -> None:
+        """Give the file one more name, without a copy; only for a blob on disk.
+
+        Raises:
+            OSError: The path exists, or lies on another filesystem.
+        """
+        with self._lock:
+            self._open_file().link(path)
+
+    def _open_file(self) -> PrivateFile:
+        if self._file is None:
+            self._raise_closed()
+        return self._file
+
+    def _raise_closed(self) -> NoReturn:
+        raise UploadClosed(
+            "The upload is closed: its last owner has let go. Code that outlives the request "
+            "takes its own view first, with detach(file) or handler.submit(file)."
+        )
+
+
+class _ReadOnlyBytes(io.BytesIO):
+    """Bytes in memory as a file; the bytes are shared, not copied."""
+
+    def writable(self) -> bool:
+        return False
+
+    def write(self, *_: object) -> NoReturn:
+        raise io.UnsupportedOperation("write: the file of an upload is read-only")
+
+    def writelines(self, *_: object) -> NoReturn:
+        raise io.UnsupportedOperation("writelines: the file of an upload is read-only")
+
+    def truncate(self, *_: object) -> NoReturn:
+        raise io.UnsupportedOperation("truncate: the file of an upload is read-only")

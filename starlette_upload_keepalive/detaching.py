@@ -1,0 +1,73 @@
+"""Take a file out of its request, for code of the user's own."""
+
+from __future__ import annotations
+
+import io
+import os
+
+from starlette.datastructures import UploadFile
+
+from .blob import Blob
+from .exceptions import UploadClosed
+from .private_file import PrivateFile
+from .storage import Storage
+from .upload import Upload
+from .view import chunks_of
+
+_OWNER = "the code that called detach()"
+
+
+def detach(file: UploadFile) -> Upload:
+    """Take a view of a file for code that outlives the request.
+
+    The caller owns it and closes it: ``async with upload:`` in the task that
+    works on it, or ``with upload:`` in the thread. The request keeps its own.
+    A file that Starlette parsed without the middleware will do too; a small
+    one is then copied in memory, and a large one is opened once more.
+
+    Args:
+        file: The file, still open.
+
+    Returns:
+        An upload at byte 0.
+
+    Raises:
+        UploadClosed: The file is closed.
+        OSError: No descriptor is left, or no space for a copy.
+    """
+    if isinstance(file, Upload):
+        return file._share(_OWNER)
+    if file.file.closed:
+        raise UploadClosed(
+            f"{file!r} is closed already: detach it while its request is being answered, "
+            "or add UploadKeepAliveMiddleware to the app."
+        )
+    blob = Blob(Storage())
+    upload = Upload(blob, owner=_OWNER, filename=file.filename, headers=file.headers)
+    try:
+        _fill(blob, file)
+    except BaseException:
+        upload._let_go()
+        raise
+    upload.size = blob.size
+    return upload
+
+
+def _fill(blob: Blob, upload: UploadFile) -> None:
+    file = upload.file
+    # Like Starlette: to ask a SpooledTemporaryFile for its fileno would move it to disk.
+    if getattr(file, "_rolled", True):
+        try:
+            file.flush()
+            fd = file.fileno()
+            blob.adopt(PrivateFile.adopt(fd), os.fstat(fd).st_size)
+        except (io.UnsupportedOperation, NotImplementedError):
+            pass
+        else:
+            return
+    position = file.tell()
+    file.seek(0)
+    try:
+        blob.fill(chunks_of(file))
+    finally:
+        file.seek(position)

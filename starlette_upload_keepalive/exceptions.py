@@ -1,0 +1,78 @@
+"""Everything this package raises on its own account.
+
+::
+
+    UploadKeepAliveError
+    ├── UploadClosed          (ValueError)       the upload's owner has let go of it
+    ├── UploadAborted         (ClientDisconnect) the client left before its body was complete
+    ├── StorageFull           (HTTPException)    507: no space left for the bytes of an upload
+    ├── TooManyOpenFiles      (HTTPException)    503: no file handle left for an upload
+    ├── NotRunning            (RuntimeError)     no runner is there to take the job
+    ├── NotAccepted           (RuntimeError)     the request was answered with an error
+    ├── WouldDeadlock         (RuntimeError)     a request waits for what starts after it
+    └── ResultTooLarge        (ValueError)       a job's result is more than 64 KiB of JSON
+
+A malformed body raises Starlette's own ``MultiPartException`` (an
+``HTTPException`` with status 400 inside an app), as it does without us.
+"""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+
+class UploadKeepAliveError(Exception):
+    """Base of every error that this package raises on its own account."""
+
+
+class UploadClosed(UploadKeepAliveError, ValueError):
+    """Raised when an upload is used after its owner has let go of it.
+
+    It is a ``ValueError``, as Python's own "I/O operation on closed file" is.
+    """
+
+
+class UploadAborted(UploadKeepAliveError, ClientDisconnect, HTTPException):
+    """Raised when the client disconnects before its body is complete.
+
+    It is a ``ClientDisconnect``, as in Starlette. It is an ``HTTPException``
+    too, so that FastAPI does not turn it into "400 There was an error parsing
+    the body". The status is 499, nginx's "client closed request": nobody is
+    there to read it, but logs and metrics are.
+    """
+
+    def __init__(self) -> None:
+        HTTPException.__init__(self, 499, "The client disconnected during the upload.")
+
+
+class StorageFull(UploadKeepAliveError, HTTPException):
+    """Raised when no space is left for the bytes of an upload (507)."""
+
+    def __init__(self) -> None:
+        HTTPException.__init__(self, 507, "There is no space left to store the upload.")
+
+
+class TooManyOpenFiles(UploadKeepAliveError, HTTPException):
+    """Raised when no file handle is left for an upload (503)."""
+
+    def __init__(self) -> None:
+        HTTPException.__init__(
+            self, 503, "Too many uploads are open. Try again in a moment.", {"Retry-After": "1"}
+        )
+
+
+class NotRunning(UploadKeepAliveError, RuntimeError):
+    """Raised when a job is to start now and no runner is there to take it."""
+
+
+class NotAccepted(UploadKeepAliveError, RuntimeError):
+    """Raised when a job is submitted for a request that was answered with an error."""
+
+
+class WouldDeadlock(UploadKeepAliveError, RuntimeError):
+    """Raised when a request waits for a job that starts only after the request."""
+
+
+class ResultTooLarge(UploadKeepAliveError, ValueError):
+    """Raised when a handler returns more than 64 KiB of JSON."""

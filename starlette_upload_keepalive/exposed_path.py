@@ -1,0 +1,101 @@
+"""A read-only path on the bytes of a blob, for as long as a block lasts."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+
+from .blob import Blob, Owner
+from .saving import copy
+
+
+class ExposedPath:
+    """A path for programs that want one: ffmpeg, libvips, pandas.
+
+    Enter it with ``async with``, or with ``with`` in a thread. The file is
+    linked where the system can, else copied, and gone when the block ends.
+
+    Args:
+        blob: The bytes; the block owns them.
+        suffix: How the path ends.
+
+    Raises:
+        ValueError: The suffix is not the end of a file's name.
+    """
+
+    def __init__(self, blob: Blob, suffix: str) -> None:
+        if {"/", os.sep, "\0"} & set(suffix):
+            raise ValueError(f"suffix must be the end of a name, such as '.mp4', not {suffix!r}.")
+        self._blob = blob
+        self._path = Path(blob.storage.directory) / f"upload-{secrets.token_hex(8)}{suffix}"
+        self._owner: Owner | None = None
+        self._left = False
+
+    def __enter__(self) -> Path:
+        self._owner = self._blob.own("the block of a path")
+        try:
+            self._make()
+        except BaseException:
+            self._leave()
+            raise
+        return self._path
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    async def __aenter__(self) -> Path:
+        self._owner = self._blob.own("the block of a path")
+        maker = self._blob.own("a path in the making")
+
+        def made() -> None:
+            maker.let_go()
+            if self._left:  # cancelled meanwhile: nobody else will remove what we made
+                self._remove()
+
+        try:
+            await self._blob.storage.threads.run(self._make, let_go=made)
+        except BaseException:
+            self._leave()
+            raise
+        return self._path
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def _make(self) -> None:
+        if self._blob.in_memory:
+            copy(self._blob, self._path, mode=0o400)
+            return
+        try:
+            self._blob.link(self._path)
+        except (OSError, NotImplementedError):
+            # Another filesystem, or no links there at all. What else is wrong, copying will say.
+            copy(self._blob, self._path, mode=0o400)
+        else:
+            self._path.chmod(0o400)
+
+    def _leave(self) -> None:
+        self._left = True
+        owner, self._owner = self._owner, None
+        try:
+            self._remove()
+        finally:
+            if owner is not None:
+                owner.let_go()
+
+    def _remove(self) -> None:
+        if os.name != "posix" and self._path.exists():
+            self._path.chmod(0o600)  # Windows does not delete what is read-only
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,62 @@
+"""The hook on ``Request.form()``: the only file that touches Starlette's private parts.
+
+Routing makes the ``Request``, so a middleware can't supply its own; instead
+``Request._get_form`` is wrapped at class level, once. Outside a scope that
+carries our key, the wrapper is Starlette's method and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, cast
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+from .intake import SCOPE_KEY, Intake
+
+MULTIPART = b"multipart/form-data"
+
+
+class _Hook(Protocol):
+    original: Callable[..., Awaitable[FormData]]
+
+    async def __call__(self, request: Request, **limits: Any) -> FormData: ...
+
+
+def install() -> None:
+    """Wrap ``Request._get_form``. Again does nothing."""
+    original: Any = Request._get_form
+    if hasattr(original, "original"):
+        return
+
+    async def _get_form(request: Request, **limits: Any) -> FormData:
+        intake: Intake | None = request.scope.get(SCOPE_KEY)
+        if intake is None or request._form is not None or not _is_multipart(request):
+            return cast("FormData", await original(request, **limits))
+        try:
+            request._form = await intake.form(request.headers, request.stream(), **limits)
+        except MultiPartException as error:
+            if "app" in request.scope:
+                raise HTTPException(status_code=400, detail=error.message) from error
+            raise
+        return request._form
+
+    hook = cast("_Hook", _get_form)
+    hook.original = original
+    Request._get_form = hook  # type: ignore[method-assign,assignment]
+
+
+def uninstall() -> None:
+    """Put Starlette's method back. Again does nothing."""
+    hook: Any = Request._get_form
+    if hasattr(hook, "original"):
+        Request._get_form = hook.original  # type: ignore[method-assign]
+
+
+def _is_multipart(request: Request) -> bool:
+    content_type, _ = parse_options_header(request.headers.get("content-type"))
+    return content_type == MULTIPART

@@ -1,0 +1,137 @@
+"""One request's uploads and staged jobs, from parse to accept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from contextvars import Context, copy_context
+from typing import Any
+
+import anyio
+from starlette.datastructures import FormData, Headers
+from starlette.requests import ClientDisconnect
+
+from .exceptions import UploadAborted
+from .job import Job
+from .multipart import FormItems, MultipartReader
+from .stage import Stage
+from .storage import Storage
+from .upload import Upload
+
+SCOPE_KEY = "starlette_upload_keepalive"
+"""Where the middleware leaves the intake in the ASGI scope."""
+
+logger = logging.getLogger("starlette_upload_keepalive")
+
+
+class RequestForm(FormData):
+    """A form whose files stay open until the ASGI call ends."""
+
+    async def close(self) -> None:
+        """Do nothing: the intake closes the files (divergence 6)."""
+
+
+class Intake:
+    """What one request brings in. It lives in the ASGI scope.
+
+    Make it in the task and the context that the request is served in.
+
+    Args:
+        storage: Where files are to live.
+        method: The method of the request.
+        path: Its path, as the app routes it.
+        on_parsed: Called with the intake once its form is complete.
+    """
+
+    def __init__(
+        self, storage: Storage, method: str, path: str, on_parsed: Callable[[Intake], None]
+    ) -> None:
+        self.path = path
+        self.uploads: list[Upload] = []
+        self.stage = Stage()
+        self.context: Context = copy_context()
+        self._on_parsed = [on_parsed]
+        self._storage = storage
+        self._request = f"{method} {path}"
+        self._form: RequestForm | None = None
+        self._failure: Exception | None = None
+        self._parsing: anyio.Lock | None = None
+        self._ended = False
+
+    def join(self, on_parsed: Callable[[Intake], None]) -> None:
+        """Have one more told when the form is complete: a middleware further in."""
+        if on_parsed not in self._on_parsed:
+            self._on_parsed.append(on_parsed)
+
+    async def form(
+        self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any
+    ) -> RequestForm:
+        """Parse the form, or return the one that was parsed before (divergence 5).
+
+        Args:
+            headers: The request's.
+            stream: The request's body.
+            limits: Those of ``Request.form()``.
+
+        Raises:
+            MultiPartException: The body is malformed, incomplete or above a limit.
+            UploadAborted: The client has gone (divergence 4).
+
+        Cancellation: every file is closed, and the form can't be had any more.
+        """
+        if self._parsing is None:
+            self._parsing = anyio.Lock()
+        async with self._parsing, aclosing(stream):
+            if self._form is None:
+                if self._failure is not None:
+                    raise self._failure
+                items = await self._parse(headers, stream, **limits)
+                self._keep(items)
+                self._form = RequestForm(items)
+                for told in self._on_parsed:
+                    told(self)
+            return self._form
+
+    async def _parse(
+        self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any
+    ) -> FormItems:
+        reader = MultipartReader(
+            headers,
+            storage=self._storage,
+            owner=f"the request {self._request}",
+            origin=self.stage,
+            **limits,
+        )
+        self._failure = RuntimeError("The form was cancelled while it was being parsed.")
+        try:
+            return await reader.read(stream)
+        except ClientDisconnect as error:
+            logger.info("Upload aborted: the client left during %s.", self._request)
+            self._failure = UploadAborted()
+            raise self._failure from error
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def _keep(self, items: FormItems) -> None:
+        uploads = [value for _, value in items if isinstance(value, Upload)]
+        if self._ended:  # a task that outlived its request asked for the form
+            for upload in uploads:
+                upload._let_go()
+            raise RuntimeError("The request ended while its form was being parsed.")
+        self.uploads = uploads
+
+    def end(self) -> list[Job[Any]]:
+        """Release the accepted jobs and close all files. Never waits.
+
+        Returns:
+            The accepted jobs that no runner took.
+        """
+        self._ended = True
+        self._failure = None
+        try:
+            return self.stage.end()
+        finally:
+            for upload in self.uploads:
+                upload._let_go()

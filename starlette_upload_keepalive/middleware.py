@@ -1,0 +1,85 @@
+"""The ASGI middleware: one line in any Starlette or FastAPI app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from . import form_hook
+from .intake import SCOPE_KEY, Intake
+from .uploads import Uploads
+
+
+class UploadKeepAliveMiddleware:
+    """Keeps the files of a form usable, and hands them to handlers afterwards.
+
+    Add it last, so that it is outermost::
+
+        app.add_middleware(UploadKeepAliveMiddleware, uploads=uploads)
+
+    Without ``uploads`` it is the keep-alive alone: whatever runs inside the
+    ASGI call may use the files, and they are closed when the call ends.
+
+    Args:
+        app: The ASGI app.
+        uploads: The configuration and the handlers; the defaults if None.
+    """
+
+    def __init__(self, app: ASGIApp, uploads: Uploads | None = None) -> None:
+        self.app = app
+        self.uploads = Uploads() if uploads is None else uploads
+        form_hook.install()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] == "http":
+            if not _is_multipart(scope):
+                await self.app(scope, receive, send)
+            elif SCOPE_KEY in scope:
+                await self._join(scope, receive, send)
+            else:
+                await self._keep_alive(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            async with self.uploads.running():
+                await self.app(scope, self.uploads.drained(receive), send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _keep_alive(self, scope: Scope, receive: Receive, send: Send) -> None:
+        intake = scope[SCOPE_KEY] = self.uploads.open_intake(scope)
+
+        async def send_deciding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                intake.stage.decide(message["status"])
+            await send(message)
+            if _is_last(message):
+                intake.stage.answered()
+
+        try:
+            await self.app(scope, receive, send_deciding)
+        finally:
+            scope.pop(SCOPE_KEY, None)
+            stranded = intake.end()
+            if stranded:
+                await self.uploads.run_here(stranded)
+
+    async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Another of these stands further out, and owns the request's files."""
+        intake: Intake = scope[SCOPE_KEY]
+        intake.join(self.uploads.stage_selected)
+        await self.app(scope, receive, send)
+
+
+def _is_multipart(scope: Scope) -> bool:
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    for name, value in headers:
+        if name == b"content-type":
+            return value.lstrip()[:19].lower() == form_hook.MULTIPART
+    return False
+
+
+def _is_last(message: Message) -> bool:
+    if message["type"] == "http.response.body":
+        return not bool(message.get("more_body", False))
+    return message["type"] == "http.response.pathsend"  # granian sends the file by itself

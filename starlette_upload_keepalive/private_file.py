@@ -1,0 +1,162 @@
+"""One file on disk that belongs to us alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# The kernel's limit of buffers for one writev(2), and the least that POSIX allows it to be.
+_IOV_MAX = 1024
+_DESCRIPTORS = "/proc/self/fd"
+# What open(2) says where the system or the filesystem knows no O_TMPFILE.
+_NO_ANONYMOUS_FILES = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
+
+
+class PrivateFile:
+    """An open file, readable and writable by this user alone.
+
+    Where the system can, the file has no name (``O_TMPFILE``, open(2)): a crash
+    leaves nothing behind. Elsewhere it has a random name until it is closed.
+
+    Args:
+        fd: A descriptor open for reading and writing. The file owns it.
+        name: The file's name, if it has one.
+    """
+
+    __slots__ = ("_fd", "_name")
+
+    def __init__(self, fd: int, name: str | None = None) -> None:
+        self._fd = fd
+        self._name = name
+
+    @classmethod
+    def create(cls, directory: str) -> Self:
+        """Create a file without a name, or with one where the system needs one.
+
+        Args:
+            directory: Where the bytes are to lie.
+
+        Raises:
+            OSError: The directory can't be written, or no descriptor is left.
+        """
+        try:
+            return cls.anonymous(directory)
+        except NotImplementedError:
+            return cls.named(directory)
+
+    @classmethod
+    def anonymous(cls, directory: str) -> Self:
+        """Create a file without a name.
+
+        Raises:
+            NotImplementedError: The system or the filesystem can't.
+            OSError: The directory can't be written, or no descriptor is left.
+        """
+        # Without O_EXCL, so that the file may be given a name later on.
+        flags = getattr(os, "O_TMPFILE", None)
+        if flags is None or not os.path.isdir(_DESCRIPTORS):
+            raise NotImplementedError("This system can't reopen a file without a name.")
+        try:
+            return cls(os.open(directory, flags | os.O_RDWR, 0o600))
+        except OSError as error:
+            if error.errno in _NO_ANONYMOUS_FILES:
+                raise NotImplementedError(f"{directory} has no files without a name.") from error
+            raise
+
+    @classmethod
+    def named(cls, directory: str) -> Self:
+        """Create a file with a random name, which goes when the file is closed.
+
+        Raises:
+            OSError: The directory can't be written, or no descriptor is left.
+        """
+        fd, name = tempfile.mkstemp(prefix="upload-", dir=directory)
+        return cls(fd, name)
+
+    @classmethod
+    def adopt(cls, fd: int) -> Self:
+        """Take over a file that another descriptor has open, under an own one.
+
+        Args:
+            fd: A descriptor of a file without a name. It stays its owner's.
+
+        Raises:
+            NotImplementedError: The system can't reopen a descriptor.
+        """
+        if not os.path.isdir(_DESCRIPTORS):
+            raise NotImplementedError("This system can't reopen a file without a name.")
+        return cls(os.open(f"{_DESCRIPTORS}/{fd}", os.O_RDONLY))
+
+    def write(self, buffers: Sequence[bytes | bytearray]) -> None:
+        """Append all bytes of the buffers.
+
+        Raises:
+            OSError: The device is full or failed; some bytes may be written.
+        """
+        for start in range(0, len(buffers), _IOV_MAX):
+            batch = buffers[start : start + _IOV_MAX]
+            written = _writev(self._fd, batch)
+            if written < sum(map(len, batch)):
+                rest = memoryview(b"".join(batch))[written:]
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+
+    def reopen(self) -> int:
+        """Open the file once more, read-only and with a position of its own.
+
+        A ``dup`` would share the position (dup(2)).
+        """
+        return os.open(self._name or f"{_DESCRIPTORS}/{self._fd}", os.O_RDONLY | _BINARY)
+
+    def duplicate(self) -> int:
+        """Return another descriptor for reading and writing, sharing the position."""
+        return os.dup(self._fd)
+
+    def link(self, path: Path) -> None:
+        """Give the file one more name, without a copy.
+
+        Raises:
+            OSError: The path exists, or lies on another filesystem.
+            NotImplementedError: The system has no links.
+        """
+        if self._name is not None:
+            os.link(self._name, path)
+            return
+        # linkat(2): the descriptor's number, relative to the directory of descriptors.
+        # A link to "/proc/self/fd/N" as one path fails with EXDEV.
+        descriptors = os.open(_DESCRIPTORS, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.link(str(self._fd), path, src_dir_fd=descriptors, follow_symlinks=True)
+        finally:
+            os.close(descriptors)
+
+    def unlink(self) -> None:
+        """Take the name away, where there is one and the system can while it is open."""
+        if self._name is not None and os.name == "posix":
+            os.unlink(self._name)
+            self._name = None
+
+    def close(self) -> None:
+        """Close the file; its bytes are gone."""
+        try:
+            os.close(self._fd)
+        finally:
+            if self._name is not None:
+                os.unlink(self._name)
+                self._name = None
+
+
+_BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
+
+
+def _writev(fd: int, buffers: Sequence[bytes | bytearray]) -> int:
+    if hasattr(os, "writev"):
+        return os.writev(fd, buffers)
+    return os.write(fd, b"".join(buffers))

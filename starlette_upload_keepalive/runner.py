@@ -1,0 +1,228 @@
+"""Claims jobs and runs them, in worker threads and on the event loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio import CancelScope
+from anyio.abc import TaskGroup
+from anyio.from_thread import BlockingPortal
+
+from .handler import Handler
+from .job import MAX_RESULT_SIZE, Job, JobState, through_json
+from .spool import MemorySpool, RunIn
+from .stage import Stage, current_stage
+from .threads import WorkerThreads
+
+logger = logging.getLogger("starlette_upload_keepalive")
+
+AnyHandler = Handler[Any, Any, Any, Any]
+
+
+class Runner:
+    """Runs jobs for as long as `running` lasts. Made anew for each event loop.
+
+    Args:
+        handlers: The handlers by name.
+        threads: Where plain functions run; as many at once as they allow.
+        max_tasks: How many ``async`` functions run at once.
+        grace_period: The seconds that jobs get to finish; no limit if None.
+    """
+
+    def __init__(
+        self,
+        handlers: Mapping[str, AnyHandler],
+        *,
+        threads: WorkerThreads,
+        max_tasks: int,
+        grace_period: float | None,
+    ) -> None:
+        self._handlers = handlers
+        self._threads = threads
+        self._grace_period = grace_period
+        self._free: dict[RunIn, int] = {"thread": threads.limit, "loop": max_tasks}
+        self._spool = MemorySpool()
+        self._running: dict[Job[Any], CancelScope] = {}
+        self._loop_thread: int | None = None
+        self._tasks: TaskGroup | None = None
+        self._portal: BlockingPortal | None = None
+        self._changed: anyio.Event | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Take jobs until the block ends, and drain then.
+
+        Cancellation: the jobs are cancelled too, without a grace period.
+        """
+        failure: BaseException | None = None
+        try:
+            async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
+                self._loop_thread = threading.get_ident()
+                self._portal, self._tasks = portal, tasks
+                try:
+                    yield
+                except anyio.get_cancelled_exc_class():
+                    raise
+                except BaseException as error:  # noqa: BLE001
+                    failure = error  # the task group would wrap it
+                try:
+                    await self.drain()
+                finally:
+                    self._tasks = None
+        finally:
+            self._tasks = None
+            self._lose_the_rest()
+        if failure is not None:
+            raise failure
+
+    def publish(self, job: Job[Any]) -> bool:
+        """Let a job wait for its turn. From any thread.
+
+        Returns:
+            Whether it was taken: False if `running` has ended or not begun.
+        """
+        portal = self._portal
+        if self._tasks is None or portal is None:
+            return False
+        if threading.get_ident() == self._loop_thread:
+            return self._take(job)
+        try:
+            return portal.call(self._take, job)
+        except RuntimeError:  # it ended meanwhile
+            return False
+
+    async def drain(self) -> None:
+        """Let all jobs finish, and cancel those that have not after the grace period.
+
+        Cancellation: leaves the jobs to be cancelled by the end of `running`.
+        """
+        with anyio.move_on_after(self._grace_period):
+            await self._idle()
+        self._lose_waiting()
+        for job, scope in self._running.items():
+            job.cancel_requested = True
+            scope.cancel()
+        await self._idle()
+
+    async def _idle(self) -> None:
+        while self._running or len(self._spool):
+            self._changed = anyio.Event()
+            await self._changed.wait()
+
+    def _lose_waiting(self) -> None:
+        for run_in in self._free:
+            while (job := self._spool.claim(run_in)) is not None:
+                _lose(job)
+
+    def _lose_the_rest(self) -> None:
+        self._lose_waiting()
+        # asyncio never begins a task that is cancelled before its first step.
+        for job in self._running:
+            _lose(job)
+        self._running.clear()
+
+    def _take(self, job: Job[Any]) -> bool:
+        if self._tasks is None:
+            return False
+        job.state = JobState.WAITING
+        self._spool.publish(job, self._handlers[job.handler].run_in)
+        self._start_waiting(self._tasks)
+        return True
+
+    def _start_waiting(self, tasks: TaskGroup) -> None:
+        for run_in in self._free:
+            while self._free[run_in] and (job := self._spool.claim(run_in)) is not None:
+                self._free[run_in] -= 1
+                self._running[job] = CancelScope()
+                # In the context that the job was submitted in.
+                job.context.run(tasks.start_soon, self._run, job, run_in)
+
+    async def _run(self, job: Job[Any], run_in: RunIn) -> None:
+        try:
+            await self._attempt(job, self._handlers[job.handler], self._running[job])
+        finally:
+            if not job.done:
+                _lose(job, close=False)
+            del self._running[job]
+            self._free[run_in] += 1
+            if self._tasks is not None:
+                self._start_waiting(self._tasks)
+            if self._changed is not None:
+                self._changed.set()
+
+    async def _attempt(self, job: Job[Any], handler: AnyHandler, scope: CancelScope) -> None:
+        stage = Stage()  # for the jobs that this one submits
+        current_stage.set(stage)
+        for upload in job.uploads:
+            upload._origin = stage
+        job.begin()
+        try:
+            with scope:
+                value = await self._call(handler, job)
+                job.result = through_json(value, f"The result of {handler.name}", MAX_RESULT_SIZE)
+                stage.decide(200)
+        except BaseException as error:
+            if _is_shutdown(error):
+                raise
+            logger.exception(
+                "Job %s of handler %s failed: field %r, files %r.",
+                job.id,
+                handler.name,
+                job.field,
+                job.filenames,
+            )
+            job.fail(error)
+        finally:
+            for child in stage.end():
+                _lose(child)
+        if not job.done and not scope.cancelled_caught:
+            job.finish(JobState.SUCCEEDED)
+
+    async def _call(self, handler: AnyHandler, job: Job[Any]) -> Any:
+        """Call the handler; whoever worked on the files lets go of them."""
+        if handler.run_in == "loop":
+            try:
+                return await handler.invoke(job)
+            finally:
+                job.close_uploads()
+        value, error = await self._threads.run(
+            partial(_outcome, handler, job), let_go=job.close_uploads, abandon_on_cancel=True
+        )
+        if error is not None:
+            raise error
+        return value
+
+
+def _outcome(handler: AnyHandler, job: Job[Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return handler.invoke(job), None
+    except BaseException as error:  # noqa: BLE001 - a SystemExit must not end the thread
+        return None, error
+
+
+def _is_shutdown(error: BaseException) -> bool:
+    """Whether the task is being cancelled, unlike a handler that raises what cancels it."""
+    if isinstance(error, (Exception, SystemExit, KeyboardInterrupt)):
+        return False
+    return anyio.current_effective_deadline() == -math.inf
+
+
+def _lose(job: Job[Any], *, close: bool = True) -> None:
+    """Tell that a job will not be finished."""
+    if close:
+        job.close_uploads()
+    logger.error(
+        "Job %s of handler %s is lost, the app was shut down first: field %r, files %r.",
+        job.id,
+        job.handler,
+        job.field,
+        job.filenames,
+    )
+    job.finish(JobState.CANCELLED)

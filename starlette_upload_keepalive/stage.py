@@ -1,0 +1,147 @@
+"""Jobs that wait for a request, or for the job that submitted them, to be accepted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import anyio
+
+from .exceptions import NotAccepted, NotRunning, WouldDeadlock
+from .job import Job, JobState
+from .upload import Upload
+
+Start = Literal["end", "response"]
+
+
+@dataclass(frozen=True, eq=False)
+class StagedJob:
+    """A job and what becomes of it.
+
+    Attributes:
+        job: The job.
+        sources: The uploads it was made of.
+        accepts: Whether it runs, given the answer's status code.
+        start: With the end of the request, or as soon as the answer is out.
+        publish: Hands it to its runner; False if none is running.
+    """
+
+    job: Job[Any]
+    sources: Sequence[Upload]
+    accepts: Callable[[int], bool]
+    start: Start
+    publish: Callable[[Job[Any]], bool]
+
+    def release(self) -> bool:
+        """Hand it to its runner; False if none is running."""
+        self.job.held_by = None
+        return self.publish(self.job)
+
+    def drop(self) -> None:
+        """Let go of its files; it will not run."""
+        self.job.close_uploads()
+        self.job.finish(JobState.DISCARDED)
+
+
+class Stage:
+    """The jobs of one request, from submit to accept to release.
+
+    Must be made in the task that the request, or the job, runs in.
+    """
+
+    def __init__(self) -> None:
+        self._staged: list[StagedJob] = []
+        self._vetoed: list[Upload] = []
+        self._status: int | None = None
+        self._answered = False
+        self._ended = False
+        self._task_id = anyio.get_current_task().id
+        self._lock = threading.RLock()  # sync endpoints submit from threads
+
+    def add(self, staged: StagedJob) -> None:
+        """Take a job, or start it if the request has ended.
+
+        Raises:
+            NotAccepted: The request was answered with an error, or the upload vetoed.
+            NotRunning: The request has ended, and no runner is there.
+        """
+        with self._lock:
+            if self._is_vetoed(staged):
+                raise NotAccepted("The upload was discarded, so no job can be submitted for it.")
+            if self._status is not None and not staged.accepts(self._status):
+                raise NotAccepted(
+                    f"The request was answered with {self._status}, so no job can be submitted "
+                    "for it. submit_now() does not ask."
+                )
+            if not self._ended and not (self._answered and staged.start == "response"):
+                staged.job.held_by = self._raise_in_own_task
+                self._staged.append(staged)
+                return
+        if not staged.publish(staged.job):
+            raise NotRunning(NOT_RUNNING)
+
+    def discard(self, upload: Upload) -> None:
+        """Veto all jobs of an upload, present and future, that are not released yet."""
+        with self._lock:
+            self._vetoed.append(upload)
+
+    def decide(self, status: int) -> None:
+        """Accept or drop each job, by the status of the answer. Only the first answer counts."""
+        if self._status is None:
+            self._status = status
+            self._drop(lambda staged: not staged.accepts(status))
+
+    def answered(self) -> None:
+        """Release the jobs that start as soon as the answer is out."""
+        self._answered = True
+        self._drop(self._is_vetoed)
+        for staged in self._take(lambda staged: staged.start == "response"):
+            if not staged.release():
+                self._staged.append(staged)
+
+    def end(self) -> list[Job[Any]]:
+        """Release what was accepted, and drop the rest.
+
+        Returns:
+            The accepted jobs that no runner took.
+        """
+        self._ended = True
+        unanswered = self._status is None
+        self._drop(lambda staged: unanswered or self._is_vetoed(staged))
+        return [staged.job for staged in self._take(lambda _: True) if not staged.release()]
+
+    def _is_vetoed(self, staged: StagedJob) -> bool:
+        return any(source in self._vetoed for source in staged.sources)
+
+    def _drop(self, which: Callable[[StagedJob], bool]) -> None:
+        for staged in self._take(which):
+            staged.drop()
+
+    def _take(self, which: Callable[[StagedJob], bool]) -> list[StagedJob]:
+        with self._lock:
+            taken = [staged for staged in self._staged if which(staged)]
+            self._staged = [staged for staged in self._staged if staged not in taken]
+        return taken
+
+    def _raise_in_own_task(self) -> None:
+        parents = {task.id: task.parent_id for task in anyio.get_running_tasks()}
+        task_id: int | None = anyio.get_current_task().id
+        while task_id is not None:
+            if task_id == self._task_id:
+                raise WouldDeadlock(
+                    "The job starts after the request that staged it, so the request can't wait "
+                    "for it. Return the job's id, or use submit_now()."
+                )
+            task_id = parents.get(task_id)
+
+
+NOT_RUNNING = (
+    "No runner is there to start the job: let the server send lifespan events, "
+    "or enter `async with uploads.running():`."
+)
+
+current_stage: ContextVar[Stage | None] = ContextVar("current_stage", default=None)
+"""The stage of the job whose handler runs here."""

@@ -1,0 +1,88 @@
+"""Where the bytes of uploads live, and how much of what they may take."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from pathlib import Path
+
+from .threads import Closer, WorkerThreads
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class MemoryBudget:
+    """Bytes of memory that all uploads of a storage share.
+
+    Args:
+        limit: The most that may be taken at once, in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._lock = threading.RLock()
+
+    def take(self, size: int) -> bool:
+        """Take that many bytes, or nothing and return False if they are not left."""
+        with self._lock:
+            if self.used + size > self.limit:
+                return False
+            self.used += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Return that many bytes."""
+        with self._lock:
+            self.used -= size
+
+
+class Storage:
+    """What blobs share: the memory budget, the directory, the threads.
+
+    Args:
+        memory_max_size: The size in bytes up to which a file stays in memory.
+        memory_budget: The bytes that all files in memory may take together; a
+            file that finds too little left goes to disk, whatever its size.
+        directory: Where larger files lie; the system's default if None.
+        io_threads: How many worker threads may read and write at once.
+
+    Raises:
+        ValueError: A size is negative, no thread is allowed, or the directory
+            does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_max_size: int = MIB,
+        memory_budget: int = 64 * MIB,
+        directory: str | Path | None = None,
+        io_threads: int = 8,
+    ) -> None:
+        if memory_max_size < 0:
+            raise ValueError(f"memory_max_size must be 0 bytes or more, not {memory_max_size}.")
+        if memory_budget < 0:
+            raise ValueError(f"memory_budget must be 0 bytes or more, not {memory_budget}.")
+        if io_threads < 1:
+            raise ValueError(f"io_threads must be 1 or more, not {io_threads}.")
+        if directory is not None and not Path(directory).is_dir():
+            raise ValueError(f"directory {str(directory)!r} is no directory: create it first.")
+        self.memory_max_size = memory_max_size
+        self.memory = MemoryBudget(memory_budget)
+        self.threads = WorkerThreads(io_threads)
+        self.closer = Closer()
+        self.open_blobs = 0
+        self._directory = None if directory is None else str(directory)
+        self._lock = threading.RLock()
+
+    @property
+    def directory(self) -> str:
+        """Where files lie that are too large for memory."""
+        return self._directory or tempfile.gettempdir()
+
+    def count(self, change: int) -> None:
+        """Count a blob that was opened (+1) or closed (-1)."""
+        with self._lock:
+            self.open_blobs += change

@@ -1,0 +1,138 @@
+"""Worker threads of our own, and the thread that closes large files."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
+
+T = TypeVar("T")
+
+
+def _nothing() -> None:
+    """Do nothing: what `WorkerThreads.run` lets go of by default."""
+
+
+class WorkerThreads:
+    """A bounded number of worker threads, apart from anyio's default forty.
+
+    The default limiter is shared with sync endpoints: behind forty of them
+    that sleep, one write of an upload waits for as long as they do.
+
+    Args:
+        limit: How many threads may be busy at once, in each event loop.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        # A limiter belongs to one event loop, and this object may outlive several.
+        # anyio 4.1 tells run variables apart by name alone, hence the id.
+        self._limiter: RunVar[CapacityLimiter] = RunVar(f"{__name__}.limiter.{id(self)}")
+
+    async def run(
+        self,
+        call: Callable[[], T],
+        *,
+        let_go: Callable[[], None] = _nothing,
+        abandon_on_cancel: bool = False,
+    ) -> T:
+        """Run a call in a worker thread and let go of what it worked on.
+
+        Args:
+            call: What to run; it takes no arguments.
+            let_go: Called exactly once when the call has ended: in the thread,
+                or here if the thread was cancelled before it began. A native
+                ``task.cancel()`` breaks through anyio's shield, so only the
+                thread itself knows when it is done with a file.
+            abandon_on_cancel: Leave the thread behind instead of waiting for it.
+
+        Cancellation: waits for the call to end, unless it is to be abandoned or
+            the task is cancelled natively; then the thread goes on alone.
+        """
+        turn = threading.Lock()  # taken once: by the thread, or by whoever cancels it
+
+        def work() -> T:
+            if not turn.acquire(blocking=False):
+                return cast("T", None)  # nobody is left to see it
+            try:
+                return call()
+            finally:
+                let_go()
+
+        try:
+            return await anyio.to_thread.run_sync(
+                work, limiter=self._own_limiter(), abandon_on_cancel=abandon_on_cancel
+            )
+        finally:
+            if turn.acquire(blocking=False):
+                let_go()
+
+    def _own_limiter(self) -> CapacityLimiter:
+        try:
+            return self._limiter.get()
+        except LookupError:
+            limiter = CapacityLimiter(self.limit)
+            self._limiter.set(limiter)
+            return limiter
+
+
+class Closer:
+    """A thread that closes large files, so that the event loop need not.
+
+    Closing an unlinked file of 1 GB takes the kernel about 85 ms on ext4. The
+    thread starts with the first file and ends with `drain` or with the closer.
+    """
+
+    def __init__(self) -> None:
+        # SimpleQueue.put is reentrant: a finalizer may call it in mid-put.
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._stop: Callable[[], object] | None = None
+
+    def close(self, call: Callable[[], None]) -> None:
+        """Have the thread make a call that closes a file. Returns at once.
+
+        Args:
+            call: What to run; it must not raise.
+        """
+        self._calls.put(call)
+        with self._lock:
+            if self._thread is None:
+                self._start()
+
+    def drain(self) -> None:
+        """Wait until all that was handed over is closed, and end the thread."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if self._stop is not None:
+                self._stop()  # puts the None that ends the thread
+        if thread is not None:
+            thread.join()
+
+    def _start(self) -> None:
+        thread = threading.Thread(
+            target=_call_until_none,
+            args=(self._calls,),
+            name="upload closer",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter or the system has no thread left to give
+            self._calls.put(None)
+            _call_until_none(self._calls)
+            return
+        self._thread = thread
+        self._stop = weakref.finalize(self, self._calls.put, None)
+
+
+def _call_until_none(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()

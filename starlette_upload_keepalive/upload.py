@@ -1,0 +1,387 @@
+"""An upload: one owner's view of a stored file, as Starlette's ``UploadFile``."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import sys
+import warnings
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar, cast
+
+from starlette.datastructures import Headers, UploadFile
+
+from .blob import Blob
+from .exposed_path import ExposedPath
+from .saving import save
+from .storage import MIB, Storage
+from .view import View, chunks_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+_MAKER = "the code that made it"
+
+
+class Origin(Protocol):
+    """Where an upload came in, and may yet be vetoed: a request, or a job."""
+
+    def discard(self, upload: Upload) -> None:
+        """Run none of the jobs that are staged for the upload."""
+
+
+class Upload(UploadFile):
+    """An uploaded file that stays open until its owner lets go of it.
+
+    It is Starlette's ``UploadFile`` with a read position of its own: two
+    uploads on the same bytes never move each other. ``file`` is read-only, and
+    `write` works on a private copy (divergence 8). Uploads come out of a form,
+    out of `detach`, to a handler, and from `from_bytes`, `from_path` and
+    `from_stream`.
+
+    Its owner closes it: ``async with upload:``, ``with upload:`` or
+    ``await upload.close()``. The request does so for its form, a job for its
+    handler. One that is forgotten is a ``ResourceWarning``.
+
+    Attributes:
+        filename: The name that the client gave. Never use it as a path.
+        size: The number of bytes.
+        headers: The headers of the part.
+        field_name: The form field it came in, if it did.
+    """
+
+    def __init__(
+        self,
+        blob: Blob,
+        *,
+        owner: str,
+        filename: str | None = None,
+        headers: Headers | None = None,
+        field_name: str | None = None,
+        origin: Origin | None = None,
+    ) -> None:
+        # Starlette's __init__ wants an open file; ours is opened when it is asked for.
+        self._view = View(blob, owner)
+        self._origin = origin
+        self.filename = filename
+        self.headers = Headers() if headers is None else headers
+        self.size = blob.size
+        self.field_name = field_name
+
+    # Where uploads come from
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, *, filename: str | None = None, content_type: str | None = None
+    ) -> Self:
+        """Make an upload of bytes, which stay in memory.
+
+        Args:
+            data: The bytes.
+            filename: The name that it shall bear.
+            content_type: Its media type; guessed from the filename if None.
+        """
+        storage = Storage(memory_max_size=len(data), memory_budget=len(data))
+        upload = cls._made(Blob(storage), filename, content_type)
+        upload._view.blob.fill([data])
+        upload.size = len(data)
+        return upload
+
+    @classmethod
+    async def from_path(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        storage: Storage | None = None,
+    ) -> Self:
+        """Make an upload of a file's bytes as they are now.
+
+        Args:
+            path: The file. It is copied, and stays as it is.
+            filename: The name that it shall bear; the path's own if None.
+            content_type: Its media type; guessed from the filename if None.
+            storage: Where the copy is to live; one of its own if None.
+
+        Raises:
+            OSError: The file can't be read, or there is no space for the copy.
+
+        Cancellation: the thread finishes the copy, which is then dropped.
+        """
+        source = Path(path)
+
+        def read() -> Iterator[bytes]:
+            with source.open("rb") as file:
+                yield from chunks_of(file)
+
+        blob = Blob(storage or Storage())
+        upload = cls._made(blob, source.name if filename is None else filename, content_type)
+        try:
+            await blob.fill_in_thread(read)
+        except BaseException:
+            upload._let_go()
+            raise
+        upload.size = blob.size
+        return upload
+
+    @classmethod
+    async def from_stream(
+        cls,
+        stream: AsyncIterable[bytes],
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        storage: Storage | None = None,
+    ) -> Self:
+        """Make an upload of all bytes of a stream.
+
+        Args:
+            stream: The bytes, in pieces of any size.
+            filename: The name that it shall bear.
+            content_type: Its media type; guessed from the filename if None.
+            storage: Where the bytes are to live; one of its own if None.
+
+        Raises:
+            OSError: There is no space for the bytes.
+
+        Cancellation: what was read so far is dropped.
+        """
+        blob = Blob(storage or Storage())
+        upload = cls._made(blob, filename, content_type)
+        try:
+            async for chunk in stream:
+                blob.append(chunk)
+                if blob.batch_due:
+                    await blob.write_out()
+            if blob.unwritten:
+                await blob.write_out()
+        except BaseException:
+            upload._let_go()
+            raise
+        blob.seal()
+        upload.size = blob.size
+        return upload
+
+    @classmethod
+    def _made(cls, blob: Blob, filename: str | None, content_type: str | None) -> Self:
+        if content_type is None and filename is not None:
+            content_type = mimetypes.guess_type(filename)[0]
+        headers = Headers({"content-type": content_type} if content_type else {})
+        return cls(blob, owner=_MAKER, filename=filename, headers=headers)
+
+    # What every UploadFile can do
+
+    @property
+    def file(self) -> BinaryIO:
+        """The file, for libraries that want one: PIL, pandas, zipfile, shutil.
+
+        It is read-only, and blocks where `read` does not. Another file may be
+        put in its place, which is then this owner's alone.
+
+        Raises:
+            UploadClosed: The owner has let go.
+        """
+        return self._view.file()
+
+    @file.setter
+    def file(self, file: BinaryIO) -> None:
+        self._view.put(file)
+
+    async def read(self, size: int = -1) -> bytes:
+        """Read that many bytes from the position on, or all of them if negative.
+
+        Raises:
+            UploadClosed: The owner has let go.
+
+        Cancellation: the position is undefined afterwards.
+        """
+        return await self._run(partial(self.file.read, size))
+
+    async def seek(self, offset: int) -> None:
+        """Move the position to that many bytes from the start.
+
+        Raises:
+            UploadClosed: The owner has let go.
+
+        Cancellation: the position is undefined afterwards.
+        """
+        await self._run(partial(self.file.seek, offset))
+
+    async def write(self, data: bytes) -> None:
+        """Write bytes at the position, in a copy that no other owner sees.
+
+        Raises:
+            UploadClosed: The owner has let go.
+            OSError: There is no space for the copy.
+
+        Cancellation: the bytes may or may not be written.
+        """
+        if not self._view.own_file:
+            await self._view.make_writable()
+        file = self.file
+
+        def write() -> int:
+            file.write(data)
+            return file.tell()
+
+        self.size = max(self.size or 0, await self._run(write))
+
+    async def close(self) -> None:
+        """Let go of the file. Others who own it keep it; again does nothing.
+
+        Cancellation: nothing is awaited, so nothing can be left half closed.
+        """
+        self._let_go()
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        if self._view.waits:
+            return await self._view.blob.storage.threads.run(call)
+        return call()
+
+    # What an upload can do besides
+
+    async def chunks(self, size: int = MIB) -> AsyncIterator[bytes]:
+        """Go over all bytes from the start, in pieces of at most that many bytes.
+
+        Raises:
+            UploadClosed: The owner has let go.
+            ValueError: The size is not positive.
+        """
+        if size < 1:
+            raise ValueError(f"size must be 1 byte or more, not {size}.")
+        await self.seek(0)
+        while chunk := await self.read(size):
+            yield chunk
+
+    async def save(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Store the bytes under a name: a reader sees the whole file or none.
+
+        Args:
+            destination: The name, never the client's; its directory must exist.
+            overwrite: Replace a file of that name.
+
+        Returns:
+            The destination.
+
+        Raises:
+            UploadClosed: The owner has let go.
+            FileExistsError: The name is taken, and it may not be overwritten.
+            OSError: The directory is missing, can't be written, or is full.
+
+        Cancellation: the thread finishes the copy unless it had not begun.
+        """
+        blob = self._view.sealed()
+        reader = blob.own("a save in progress")
+        return await blob.storage.threads.run(
+            partial(save, blob, Path(destination), overwrite=overwrite), let_go=reader.let_go
+        )
+
+    def as_path(self, *, suffix: str = "") -> ExposedPath:
+        """Make a read-only path on the bytes, for programs that want one.
+
+        ``async with upload.as_path(suffix=".mp4") as path:``, or a plain
+        ``with`` in a thread. The path is gone when the block ends. The bytes
+        are not copied where the system can link them.
+
+        Args:
+            suffix: How the name ends.
+
+        Raises:
+            UploadClosed: The owner has let go.
+            ValueError: The suffix is not the end of a file's name.
+        """
+        return ExposedPath(self._view.sealed(), suffix)
+
+    def discard(self) -> None:
+        """Veto: run none of the jobs that are staged for this upload.
+
+        Raises:
+            RuntimeError: It came in with no request, so there is nothing to veto.
+        """
+        if self._origin is None:
+            raise RuntimeError("Only an upload that came in with a request can be discarded.")
+        self._origin.discard(self)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._let_go()
+
+    def __enter__(self) -> Self:
+        self._view.check_owned()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._let_go()
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._view.closed else ""
+        return f"<{type(self).__name__} {self.filename!r}, {self.size} bytes{closed}>"
+
+    def __del__(self) -> None:
+        view: View | None = getattr(self, "_view", None)
+        if view is None or view.closed:
+            return
+        forgotten = f"{self!r} of field {self.field_name!r} was not closed by {view.owner_name}."
+        view.let_go()
+        warnings.warn(forgotten, ResourceWarning, stacklevel=2, source=self)
+
+    # Between this package's modules
+
+    def _share(self, owner: str, *, origin: Origin | None = None) -> Upload:
+        """Give another owner a view of the same bytes, at their start."""
+        return Upload(
+            self._view.sealed(),
+            owner=owner,
+            filename=self.filename,
+            headers=self.headers,
+            field_name=self.field_name,
+            origin=origin,
+        )
+
+    def _let_go(self) -> None:
+        self._view.let_go()
+
+    # As the annotation of an endpoint: pydantic and FastAPI ask, and neither is imported
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Mapping[str, Any]:
+        # pydantic 2.0 refuses the "with-info" form here.
+        return {
+            "type": "function-plain",
+            "function": {"type": "no-info", "function": cls._validate},
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        # Each FastAPI describes a file in its own way.
+        theirs = sys.modules["fastapi.datastructures"].UploadFile
+        schema = theirs.__get_pydantic_json_schema__(core_schema, handler)
+        return cast("dict[str, Any]", schema)
+
+    @classmethod
+    def _validate(cls, value: Any) -> Self:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, UploadFile):
+            raise RuntimeError(  # noqa: TRY004 - the app is at fault, not the client
+                "The form was not parsed by UploadKeepAliveMiddleware: add it to the app, "
+                "or annotate the parameter with UploadFile."
+            )
+        raise ValueError(f"Expected UploadFile, received: {type(value)}")

@@ -1,0 +1,168 @@
+"""One owner's sight of a blob: a file with its own position, copied on the first write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from .blob import Blob, Owner
+from .exceptions import UploadClosed
+from .storage import MIB
+
+
+class View:
+    """One owner's file on a blob.
+
+    The file is opened when it is first asked for. It is read-only until
+    `make_writable` puts a private copy in its place, or `put` a file of the
+    owner's. Whatever is there, `sealed` gives it to others as a blob.
+
+    Args:
+        blob: The bytes.
+        owner: Who owns this view, for people.
+    """
+
+    __slots__ = ("_blob", "_file", "_own_file", "_owner", "_writable", "owner_name")
+
+    def __init__(self, blob: Blob, owner: str) -> None:
+        self._blob = blob
+        self._file: BinaryIO | None = None
+        self._own_file = False  # whether the file holds other bytes than a sealed blob
+        self._writable = False  # whether it is the file of a blob that nobody shares
+        self.owner_name = owner
+        self._owner: Owner | None = blob.own(owner)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the owner has let go."""
+        return self._owner is None
+
+    @property
+    def own_file(self) -> bool:
+        """Whether the file is a private copy, or was put here by the owner."""
+        return self._own_file
+
+    @property
+    def waits(self) -> bool:
+        """Whether to use the file may wait for a disk."""
+        return self._own_file or not self._blob.in_memory
+
+    @property
+    def blob(self) -> Blob:
+        """The blob in sight, whose threads and directory are to be used."""
+        return self._blob
+
+    def file(self) -> BinaryIO:
+        """Open the file, or return it if it is open.
+
+        Raises:
+            UploadClosed: The owner has let go.
+        """
+        if self._file is None:
+            self.check_owned()
+            self._file = self._blob.open()
+        return self._file
+
+    def put(self, file: BinaryIO) -> None:
+        """Put a file of the owner's in the place of ours; it is closed with the view."""
+        self.check_owned()
+        self._close_file()
+        self._file, self._own_file, self._writable = file, True, False
+
+    async def make_writable(self) -> None:
+        """Put a private copy in the place of the file, at the same position.
+
+        Raises:
+            OSError: There is no space for the copy.
+
+        Cancellation: the copy is finished by its thread and dropped.
+        """
+        position = self.file().tell()
+        copy = Blob(self._blob.storage)
+        owner = copy.own(self.owner_name)
+        source = View(self._blob, "a private copy in progress")
+        try:
+            await copy.fill_in_thread(lambda: chunks_of(source.file()), on_disk=True)
+            self.check_owned()
+            file = copy.open_writable()
+        except BaseException:
+            owner.let_go()
+            raise
+        finally:
+            source.let_go()
+        file.seek(position)
+        self._become(copy, owner)
+        self._file, self._own_file, self._writable = file, True, True
+
+    def sealed(self) -> Blob:
+        """Return the bytes that the owner sees as a blob, never to change again.
+
+        A file that the owner put here is copied, which blocks.
+
+        Raises:
+            UploadClosed: The owner has let go.
+            OSError: There is no space for the copy.
+        """
+        self.check_owned()
+        if not self._own_file:
+            return self._blob
+        file = self.file()
+        position = file.tell()
+        if self._writable:
+            size = file.seek(0, 2)
+            file.flush()
+            self._blob.size = size
+        else:
+            self._become(*self._copied(file))
+        self._close_file()
+        # The blob is shared from now on: who writes next makes another copy.
+        self._own_file = self._writable = False
+        self.file().seek(position)
+        return self._blob
+
+    def let_go(self) -> None:
+        """Close the file and own the blob no longer. Again does nothing."""
+        owner, self._owner = self._owner, None
+        if owner is None:
+            return
+        try:
+            self._close_file()
+        finally:
+            owner.let_go()
+
+    def _copied(self, file: BinaryIO) -> tuple[Blob, Owner]:
+        blob = Blob(self._blob.storage)
+        owner = blob.own(self.owner_name)
+        try:
+            file.seek(0)
+            blob.fill(chunks_of(file))
+        except BaseException:
+            owner.let_go()
+            raise
+        return blob, owner
+
+    def _become(self, blob: Blob, owner: Owner) -> None:
+        """See another blob from now on."""
+        self._close_file()
+        former, self._owner, self._blob = self._owner, owner, blob
+        if former is not None:
+            former.let_go()
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def check_owned(self) -> None:
+        """Raise `UploadClosed` if the owner has let go."""
+        if self._owner is None:
+            raise UploadClosed(
+                f"The upload is closed: {self.owner_name} has let go of it. Code that outlives "
+                "its owner takes a view of its own first, with detach(file) or submit(file)."
+            )
+
+
+def chunks_of(file: BinaryIO) -> Iterator[bytes]:
+    """Read a file from its position to its end, in pieces of 1 MiB."""
+    while chunk := file.read(MIB):
+        yield chunk
