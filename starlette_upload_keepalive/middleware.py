@@ -82,4 +82,4 @@ def _is_multipart(scope: Scope) -> bool:
 def _is_last(message: Message) -> bool:
     if message["type"] == "http.response.body":
         return not bool(message.get("more_body", False))
-    return message["type"] == "http.response.pathsend"  # granian sends the file by itself
+    return bool(message["type"] == "http.response.pathsend")  # granian sends the file itself
