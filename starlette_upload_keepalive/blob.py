@@ -109,7 +109,12 @@ class Blob:
         file, self._file = self._file, None
         if file is None:
             return
-        file.unlink()
+        try:
+            file.unlink()
+        finally:
+            self._close_file(file)
+
+    def _close_file(self, file: PrivateFile) -> None:
         if self.size <= _CLOSE_INLINE:
             file.close()
         else:

@@ -17,7 +17,7 @@ from .job import Job
 from .multipart import FormItems, MultipartReader
 from .stage import Stage
 from .storage import Storage
-from .upload import Upload
+from .upload import Upload, let_go_of_all
 
 SCOPE_KEY = "starlette_upload_keepalive"
 """Where the middleware leaves the intake in the ASGI scope."""
@@ -117,8 +117,7 @@ class Intake:
     def _keep(self, items: FormItems) -> None:
         uploads = [value for _, value in items if isinstance(value, Upload)]
         if self._ended:  # a task that outlived its request asked for the form
-            for upload in uploads:
-                upload._let_go()
+            let_go_of_all(uploads)
             raise RuntimeError("The request ended while its form was being parsed.")
         self.uploads = uploads
 
@@ -133,5 +132,4 @@ class Intake:
         try:
             return self.stage.end()
         finally:
-            for upload in self.uploads:
-                upload._let_go()
+            let_go_of_all(self.uploads)

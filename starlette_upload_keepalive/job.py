@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 
 from .exceptions import ResultTooLarge
 from .storage import KIB
-from .upload import Upload
+from .upload import Upload, let_go_of_all
 
 R = TypeVar("R")
 
@@ -177,8 +177,8 @@ class Job(Generic[R]):
 
     def close_uploads(self) -> None:
         """Let go of its files. Again does nothing."""
-        for upload in self.uploads:
-            upload._let_go()
+        uploads, self.uploads = self.uploads, []
+        let_go_of_all(uploads)
 
 
 class JobContext:

@@ -17,7 +17,7 @@ from starlette.formparsers import MultiPartException
 from .blob import Blob
 from .exceptions import StorageFull, TooManyOpenFiles
 from .storage import Storage
-from .upload import Origin, Upload
+from .upload import Origin, Upload, let_go_of_all
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -113,8 +113,7 @@ class MultipartReader:
             if not self._complete:
                 raise MultiPartException(INCOMPLETE)  # noqa: TRY301 - divergence 1
         except BaseException as error:
-            for upload in self._uploads:
-                upload._let_go()
+            let_go_of_all(self._uploads)
             if isinstance(error, FormParserError):
                 raise MultiPartException(INVALID) from error
             raise

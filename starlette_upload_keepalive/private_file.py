@@ -6,6 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,8 +141,7 @@ class PrivateFile:
     def unlink(self) -> None:
         """Take the name away, where there is one and the system can while it is open."""
         if self._name is not None and os.name == "posix":
-            os.unlink(self._name)
-            self._name = None
+            self._remove_name(self._name)
 
     def close(self) -> None:
         """Close the file; its bytes are gone."""
@@ -149,8 +149,12 @@ class PrivateFile:
             os.close(self._fd)
         finally:
             if self._name is not None:
-                os.unlink(self._name)
-                self._name = None
+                self._remove_name(self._name)
+
+    def _remove_name(self, name: str) -> None:
+        self._name = None
+        with suppress(FileNotFoundError):  # whoever tidies the directory came first
+            os.unlink(name)
 
 
 _BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would translate line ends

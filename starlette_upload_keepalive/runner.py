@@ -82,6 +82,11 @@ class Runner:
         if failure is not None:
             raise failure
 
+    @property
+    def in_this_thread(self) -> bool:
+        """Whether its event loop is that of the calling thread."""
+        return threading.get_ident() == self._loop_thread
+
     def publish(self, job: Job[Any]) -> bool:
         """Let a job wait for its turn. From any thread.
 
@@ -91,7 +96,7 @@ class Runner:
         portal = self._portal
         if self._tasks is None or portal is None:
             return False
-        if threading.get_ident() == self._loop_thread:
+        if self.in_this_thread:
             return self._take(job)
         try:
             return portal.call(self._take, job)
@@ -113,7 +118,8 @@ class Runner:
 
     async def _idle(self) -> None:
         while self._running or len(self._spool):
-            self._changed = anyio.Event()
+            if self._changed is None:
+                self._changed = anyio.Event()
             await self._changed.wait()
 
     def _lose_waiting(self) -> None:
@@ -156,6 +162,7 @@ class Runner:
                 self._start_waiting(self._tasks)
             if self._changed is not None:
                 self._changed.set()
+                self._changed = None
 
     async def _attempt(self, job: Job[Any], handler: AnyHandler, scope: CancelScope) -> None:
         stage = Stage()  # for the jobs that this one submits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import weakref
@@ -13,6 +14,8 @@ from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger("starlette_upload_keepalive")
 
 
 def _nothing() -> None:
@@ -100,7 +103,7 @@ class Closer:
         """Have the thread make a call that closes a file. Returns at once.
 
         Args:
-            call: What to run; it must not raise.
+            call: What to run. An ``OSError`` that it raises is logged.
         """
         self._calls.put(call)
         with self._lock:
@@ -135,4 +138,7 @@ class Closer:
 
 def _call_until_none(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
     while (call := calls.get()) is not None:
-        call()
+        try:
+            call()
+        except OSError:
+            logger.exception("A file of an upload could not be closed.")

@@ -6,7 +6,8 @@ import mimetypes
 import os
 import sys
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -385,3 +386,10 @@ class Upload(UploadFile):
                 "or annotate the parameter with UploadFile."
             )
         raise ValueError(f"Expected UploadFile, received: {type(value)}")
+
+
+def let_go_of_all(uploads: Iterable[Upload]) -> None:
+    """Close uploads, each of them, even if closing another one raises."""
+    with ExitStack() as closing:
+        for upload in uploads:
+            closing.callback(upload._let_go)

@@ -207,9 +207,14 @@ class Uploads:
         lifespan is sent: in a script, a worker, a mounted app. Entered again
         while it lasts, it is shared; the outermost block drains.
 
+        Raises:
+            RuntimeError: It was entered in another event loop, and lasts.
+
         Cancellation: jobs that run are cancelled too, and logged as lost.
         """
         if self._runner is not None:
+            if not self._runner.in_this_thread:
+                raise RuntimeError("These uploads run in another event loop: make one per app.")
             yield
             return
         runner = self._runner = self._new_runner(self._grace_period)
