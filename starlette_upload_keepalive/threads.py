@@ -140,5 +140,5 @@ def _call_until_none(calls: queue.SimpleQueue[Callable[[], None] | None]) -> Non
     while (call := calls.get()) is not None:
         try:
             call()
-        except OSError:
+        except OSError:  # noqa: PERF203 - the next file is closed all the same
             logger.exception("A file of an upload could not be closed.")

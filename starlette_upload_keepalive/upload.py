@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import mimetypes
 import os
-import sys
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from starlette.datastructures import Headers, UploadFile
 
+from .annotation import FileAnnotation
 from .blob import Blob
 from .exposed_path import ExposedPath
 from .saving import save
@@ -35,7 +35,7 @@ class Origin(Protocol):
         """Run none of the jobs that are staged for the upload."""
 
 
-class Upload(UploadFile):
+class Upload(FileAnnotation, UploadFile):
     """An uploaded file that stays open until its owner lets go of it.
 
     It is Starlette's ``UploadFile`` with a read position of its own: two
@@ -358,34 +358,6 @@ class Upload(UploadFile):
 
     def _let_go(self) -> None:
         self._view.let_go()
-
-    # As the annotation of an endpoint: pydantic and FastAPI ask, and neither is imported
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Mapping[str, Any]:
-        # pydantic 2.0 refuses the "with-info" form here.
-        return {
-            "type": "function-plain",
-            "function": {"type": "no-info", "function": cls._validate},
-        }
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        # Each FastAPI describes a file in its own way.
-        theirs = sys.modules["fastapi.datastructures"].UploadFile
-        schema = theirs.__get_pydantic_json_schema__(core_schema, handler)
-        return cast("dict[str, Any]", schema)
-
-    @classmethod
-    def _validate(cls, value: Any) -> Self:
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, UploadFile):
-            raise RuntimeError(  # noqa: TRY004 - the app is at fault, not the client
-                "The form was not parsed by UploadKeepAliveMiddleware: add it to the app, "
-                "or annotate the parameter with UploadFile."
-            )
-        raise ValueError(f"Expected UploadFile, received: {type(value)}")
 
 
 def let_go_of_all(uploads: Iterable[Upload]) -> None:
