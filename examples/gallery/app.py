@@ -1,7 +1,7 @@
 """The app: two handlers, an endpoint that answers at once, and one to ask how the jobs stand."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +27,7 @@ uploads = Uploads()
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """Keep the thumbnails for as long as the app runs; the last handlers end before this does."""
     with TemporaryDirectory(prefix="gallery-") as directory:
         app.state.thumbnails = Path(directory)

@@ -5,7 +5,7 @@ export const stamp = (template) => byId(template).content.firstElementChild.clon
 export const say = (news) => (byId("news").textContent = news);
 
 export const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
-export const time = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+export const time = (ms) => (ms < 1 ? "<1 ms" : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 export function bytes(n) {
   if (n < 1000) return count(n, "byte");
