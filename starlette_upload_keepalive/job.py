@@ -119,7 +119,13 @@ class Job(Generic[R]):
         self.arguments = arguments
         self.context = context
         self.cancel_requested = False
-        self.uploads = [upload._share(f"the job {self.id}") for upload in uploads]
+        self.uploads: list[Upload] = []
+        try:
+            for upload in uploads:
+                self.uploads.append(upload._share(f"the job {self.id}"))
+        except BaseException:
+            self.close_uploads()
+            raise
         self.held_by: Callable[[], None] | None = None
         self._on_done = on_done
         self._done_event: anyio.Event | None = None
