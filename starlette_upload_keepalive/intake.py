@@ -61,8 +61,11 @@ class Intake:
 
     def join(self, on_parsed: Callable[[Intake], None]) -> None:
         """Have one more told when the form is complete: a middleware further in."""
-        if on_parsed not in self._on_parsed:
-            self._on_parsed.append(on_parsed)
+        if on_parsed in self._on_parsed:
+            return
+        self._on_parsed.append(on_parsed)
+        if self._form is not None:  # a middleware in between has asked for it
+            on_parsed(self)
 
     async def form(
         self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any
