@@ -1,0 +1,222 @@
+"""One request's uploads: parsed once, shared by all, closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import BinaryIO, cast
+
+import anyio
+import pytest
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
+
+from starlette_upload_keepalive import Upload, UploadAborted
+from starlette_upload_keepalive.intake import Intake, RequestForm
+from starlette_upload_keepalive.storage import MIB, Storage
+from tests.asgi import BOUNDARY, Part, file_part, multipart
+
+pytestmark = pytest.mark.anyio
+
+HEADERS = Headers({"content-type": f"multipart/form-data; boundary={BOUNDARY}"})
+
+
+async def chunks(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), 64 * 1024):
+        yield body[start : start + 64 * 1024]
+
+
+async def not_to_be_read() -> AsyncGenerator[bytes, None]:
+    raise AssertionError("The body was read again.")
+    yield b""
+
+
+def ignored(_: Intake) -> None: ...
+
+
+def make_intake(
+    on_parsed: Callable[[Intake], None] = ignored, storage: Storage | None = None
+) -> Intake:
+    return Intake(storage or Storage(), "POST", "/photos", on_parsed)
+
+
+def upload_in(form: RequestForm) -> Upload:
+    upload = form["photo"]
+    assert isinstance(upload, Upload)
+    return upload
+
+
+async def test_the_form_is_parsed_once() -> None:
+    """P11, divergence 5: whoever asks gets the same form."""
+    told: list[Intake] = []
+    intake = make_intake(told.append)
+    form = await intake.form(HEADERS, chunks(multipart(file_part(b"x"), Part("a", b"1"))))
+    assert await intake.form(HEADERS, not_to_be_read()) is form
+    assert told == [intake]
+    assert form["a"] == "1"
+    intake.end()
+
+
+async def test_closing_the_form_keeps_its_files() -> None:
+    """P1, divergence 6."""
+    intake = make_intake()
+    form = await intake.form(HEADERS, chunks(multipart(file_part(b"abc"))))
+    await form.close()
+    assert await upload_in(form).read() == b"abc"
+    intake.end()
+
+
+@pytest.mark.parametrize("size", [10, 2 * MIB])
+async def test_the_end_closes_all_files(size: int) -> None:
+    """P2: with the files held, so that nobody but the intake can close them."""
+    storage = Storage()
+    intake = make_intake(storage=storage)
+    form = await intake.form(HEADERS, chunks(multipart(*[file_part(bytes(size))] * 3)))
+    files = [upload.file for upload in intake.uploads]
+    assert len(files) == 3
+    assert intake.end() == []
+    assert all(file.closed for file in files)
+    assert (storage.open_blobs, storage.memory.used) == (0, 0)
+    assert form
+
+
+class BadFile:
+    closed = False
+
+    def close(self) -> None:
+        raise OSError("can't be closed")
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+async def test_a_file_that_fails_to_close_keeps_no_other_open(bad: int) -> None:
+    """P2: each is closed, whatever becomes of the others; and the error is seen."""
+    storage = Storage()
+    intake = make_intake(storage=storage)
+    await intake.form(HEADERS, chunks(multipart(*[file_part(b"x")] * 3)))
+    intake.uploads[bad].file = cast("BinaryIO", BadFile())
+    with pytest.raises(OSError, match="can't be closed"):
+        intake.end()
+    assert storage.open_blobs == 0
+
+
+async def test_those_who_join_are_told_once_each() -> None:
+    told: list[str] = []
+
+    def first(_: Intake) -> None:
+        told.append("first")
+
+    def second(_: Intake) -> None:
+        told.append("second")
+
+    intake = make_intake(first)
+    intake.join(second)
+    intake.join(second)
+    intake.join(first)
+    await intake.form(HEADERS, chunks(multipart(Part("a"))))
+    assert told == ["first", "second"]
+    intake.end()
+
+
+async def test_one_who_joins_after_the_form_was_parsed_is_told_too() -> None:
+    """A middleware further in, behind one that has asked for the form already."""
+    told: list[Intake] = []
+    intake = make_intake()
+    await intake.form(HEADERS, chunks(multipart(Part("a"))))
+    intake.join(told.append)
+    assert told == [intake]
+    intake.end()
+
+
+async def test_a_failure_is_the_same_for_everyone() -> None:
+    intake = make_intake()
+    with pytest.raises(MultiPartException) as first:
+        await intake.form(HEADERS, chunks(b"junk"))
+    with pytest.raises(MultiPartException) as second:
+        await intake.form(HEADERS, not_to_be_read())
+    assert first.value is second.value
+    intake.end()
+
+
+async def test_a_client_that_left_is_an_abort(caplog: pytest.LogCaptureFixture) -> None:
+    """Divergence 4: told apart from a bad request, and logged."""
+
+    async def leaving() -> AsyncGenerator[bytes, None]:
+        yield multipart(file_part(bytes(100)))[:90]
+        raise ClientDisconnect
+
+    intake = make_intake()
+    with caplog.at_level("INFO", "starlette_upload_keepalive"), pytest.raises(UploadAborted):
+        await intake.form(HEADERS, leaving())
+    (record,) = caplog.records
+    assert record.getMessage() == "Upload aborted: the client left during POST /photos."
+    with pytest.raises(UploadAborted):
+        await intake.form(HEADERS, not_to_be_read())
+    intake.end()
+
+
+async def test_after_a_cancelled_parse_the_form_is_gone() -> None:
+    started = anyio.Event()
+
+    async def stalling() -> AsyncGenerator[bytes, None]:
+        yield multipart(file_part(bytes(100)))[:90]
+        started.set()
+        await anyio.sleep_forever()
+
+    storage = Storage()
+    intake = make_intake(storage=storage)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(intake.form, HEADERS, stalling())
+        await started.wait()
+        tasks.cancel_scope.cancel()
+    assert storage.open_blobs == 0
+    with pytest.raises(RuntimeError, match="cancelled while it was being parsed"):
+        await intake.form(HEADERS, not_to_be_read())
+    intake.end()
+
+
+async def test_two_that_ask_at_once_get_one_form() -> None:
+    proceed = anyio.Event()
+    forms: list[RequestForm] = []
+
+    async def slow() -> AsyncGenerator[bytes, None]:
+        yield multipart(file_part(b"x"))
+        await proceed.wait()
+
+    async def ask(stream: AsyncGenerator[bytes, None]) -> None:
+        forms.append(await intake.form(HEADERS, stream))
+
+    intake = make_intake()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, slow())
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(ask, not_to_be_read())
+        await anyio.wait_all_tasks_blocked()
+        proceed.set()
+    assert len(forms) == 2
+    assert forms[0] is forms[1]
+    intake.end()
+
+
+@pytest.mark.parametrize("size", [10, 2 * MIB])
+async def test_a_form_that_is_complete_after_the_end_is_closed(size: int) -> None:
+    """P2: a task that outlived its request was still parsing."""
+    proceed = anyio.Event()
+    body = multipart(file_part(bytes(size)))
+    storage = Storage()
+    intake = make_intake(lambda _: pytest.fail("no handler may see it"), storage)
+
+    async def slow() -> AsyncGenerator[bytes, None]:
+        yield body[: size // 2]
+        await proceed.wait()
+        yield body[size // 2 :]
+
+    async def ask() -> None:
+        with pytest.raises(RuntimeError, match="request ended while its form was being parsed"):
+            await intake.form(HEADERS, slow())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        intake.end()
+        proceed.set()
+    assert storage.open_blobs == 0

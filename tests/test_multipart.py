@@ -1,0 +1,301 @@
+"""From a body's stream to uploads: where the bytes go, and what ends the reading."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from python_multipart import MultipartParser
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException
+
+from starlette_upload_keepalive import Upload, multipart
+from starlette_upload_keepalive.multipart import FormItems, MultipartReader
+from starlette_upload_keepalive.private_file import PrivateFile
+from starlette_upload_keepalive.storage import KIB, MIB, Storage
+from tests.asgi import BOUNDARY, Part, file_part
+from tests.asgi import multipart as encode
+
+pytestmark = pytest.mark.anyio
+
+
+async def stream(chunks: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
+    for chunk in chunks:
+        await checkpoint()
+        yield chunk
+
+
+def reader(
+    storage: Storage | None = None, *, boundary: str = BOUNDARY, **limits: int
+) -> MultipartReader:
+    return MultipartReader(
+        Headers({"content-type": f"multipart/form-data; boundary={boundary}"}),
+        storage=storage or Storage(),
+        owner="the test",
+        **limits,
+    )
+
+
+async def feed(to: MultipartReader, chunks: AsyncGenerator[bytes, None]) -> FormItems:
+    async with aclosing(chunks):
+        return await to.read(chunks)
+
+
+async def read(body: bytes, storage: Storage | None = None, *, size: int = 64 * KIB) -> FormItems:
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    return await feed(reader(storage), stream(chunks))
+
+
+def uploads_of(items: FormItems) -> list[Upload]:
+    return [value for _, value in items if isinstance(value, Upload)]
+
+
+@pytest.mark.parametrize(
+    ("size", "in_memory"), [(0, True), (1, True), (MIB, True), (MIB + 1, False), (3 * MIB, False)]
+)
+async def test_a_file_stays_in_memory_up_to_the_limit(size: int, in_memory: bool) -> None:
+    data = os.urandom(size)
+    storage = Storage()
+    (upload,) = uploads_of(await read(encode(file_part(data)), storage))
+
+    async with upload:
+        assert upload._view.blob.in_memory is in_memory
+        assert upload.size == size
+        assert await upload.read() == data
+        assert storage.memory.used == (size if in_memory else 0)
+    assert (storage.open_blobs, storage.memory.used) == (0, 0)
+
+
+async def test_files_that_find_no_budget_left_go_to_disk() -> None:
+    """P7: the memory of all files together is bounded."""
+    storage = Storage(memory_budget=25)
+    items = await read(encode(*(file_part(b"%010d" % i) for i in range(4))), storage)
+
+    uploads = uploads_of(items)
+    assert [upload._view.blob.in_memory for upload in uploads] == [True, True, False, False]
+    assert [await upload.read() for upload in uploads] == [b"%010d" % i for i in range(4)]
+    for upload in uploads:
+        await upload.close()
+
+
+async def test_bytes_are_written_in_batches_while_they_arrive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P7: what is not written yet never grows beyond a batch and a message."""
+    writes: list[int] = []
+    write = PrivateFile.write
+
+    def recording(file: PrivateFile, buffers: list[bytes | bytearray]) -> None:
+        writes.append(sum(map(len, buffers)))
+        write(file, buffers)
+
+    monkeypatch.setattr(PrivateFile, "write", recording)
+    (upload,) = uploads_of(await read(encode(file_part(bytes(5 * MIB - 7)))))
+    async with upload:
+        assert sum(writes) == 5 * MIB - 7
+        assert len(writes) == 5
+        assert max(writes) < MIB + 64 * KIB
+
+
+async def test_a_message_waits_for_the_write_of_the_one_before() -> None:
+    """P7: a slow disk slows the client down, instead of filling the memory."""
+    storage = Storage(memory_max_size=0)
+    pending: list[int] = []
+    form_reader = reader(storage)
+    body = encode(file_part(bytes(4 * MIB)))
+
+    async def watching() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(body), 256 * KIB):
+            pending.append(sum(upload._view.blob._pending_size for upload in form_reader._uploads))
+            yield body[start : start + 256 * KIB]
+
+    (upload,) = uploads_of(await feed(form_reader, watching()))
+    async with upload:
+        assert 0 < max(pending) < MIB
+
+
+async def test_small_pieces_are_gathered() -> None:
+    data = os.urandom(9000)
+    body = encode(file_part(data))
+    form_reader = reader()
+    pieces = stream(body[i : i + 1] for i in range(len(body)))
+    (upload,) = uploads_of(await feed(form_reader, pieces))
+    async with upload:
+        assert await upload.read() == data
+
+
+async def test_the_values_keep_their_order_and_their_field_names() -> None:
+    items = await read(
+        encode(Part("a", b"1"), file_part(b"x", name="b"), Part("a", b"2"), file_part(b"", name="a"))
+    )
+    assert [name for name, _ in items] == ["a", "b", "a", "a"]
+    assert [value for _, value in items if isinstance(value, str)] == ["1", "2"]
+    assert [upload.field_name for upload in uploads_of(items)] == ["b", "a"]
+    for upload in uploads_of(items):
+        assert isinstance(upload, UploadFile)
+        await upload.close()
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+async def test_an_error_closes_what_was_read_so_far(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: nothing is left open, although the test holds on to everything."""
+    kept: list[Upload] = []
+    made = multipart.Upload
+
+    def keeping(*args: object, **named: object) -> Upload:
+        kept.append(made(*args, **named))  # type: ignore[arg-type]
+        return kept[-1]
+
+    monkeypatch.setattr(multipart, "Upload", keeping)
+    storage = Storage()
+    with pytest.raises(MultiPartException, match=r"Invalid multipart data\."):
+        await read(encode(file_part(bytes(size)), file_part(bytes(size)), b"no header"), storage)
+    assert len(kept) == 2
+    assert all(upload._view.closed for upload in kept)
+    assert (storage.open_blobs, storage.memory.used) == (0, 0)
+
+
+async def test_an_error_of_the_stream_passes_unchanged() -> None:
+    error = LookupError("whatever the server raises")
+
+    async def failing() -> AsyncGenerator[bytes, None]:
+        yield encode(file_part(bytes(2 * MIB)))[: MIB + KIB]
+        raise error
+
+    with pytest.raises(LookupError) as raised:
+        await feed(reader(), failing())
+    assert raised.value is error
+
+
+async def test_an_oserror_of_the_stream_is_not_taken_for_one_of_the_disk() -> None:
+    error = OSError(28, "not of our disk")
+
+    async def failing() -> AsyncGenerator[bytes, None]:
+        yield encode(file_part(bytes(10)))[:-10]
+        raise error
+
+    with pytest.raises(OSError, match="not of our disk") as raised:
+        await feed(reader(), failing())
+    assert raised.value is error
+
+
+async def test_another_error_of_the_disk_passes_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(PrivateFile, "write", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        await read(encode(file_part(bytes(2 * MIB))))
+
+
+async def test_cancelled_while_it_waits_for_the_body_it_closes_all() -> None:
+    storage = Storage()
+    waiting = anyio.Event()
+
+    async def stalling() -> AsyncGenerator[bytes, None]:
+        yield encode(file_part(bytes(3 * MIB)))[: 2 * MIB]
+        waiting.set()
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feed, reader(storage), stalling())
+        await waiting.wait()
+        assert storage.open_blobs == 1
+        tasks.cancel_scope.cancel()
+    assert storage.open_blobs == 0
+
+
+# Limits that the newest python-multipart keeps by itself, and earlier ones do not
+
+
+@pytest.fixture
+def unlimited_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the parser take any header, as python-multipart before 0.0.27 does."""
+    if "max_header_count" in inspect.signature(MultipartParser).parameters:
+        unlimited = functools.partial(
+            MultipartParser, max_header_count=1_000_000, max_header_size=1_000_000_000
+        )
+        monkeypatch.setattr(multipart, "MultipartParser", unlimited)
+
+
+def with_headers(*headers: bytes) -> bytes:
+    disposition = b'Content-Disposition: form-data; name="a"'
+    return encode(b"\r\n".join([disposition, *headers]) + b"\r\n\r\n1")
+
+
+@pytest.mark.usefixtures("unlimited_parser")
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(with_headers(*(b"x-%d: 1" % i for i in range(8))), id="nine headers"),
+        pytest.param(with_headers(b"x: " + b"v" * 4224), id="a long value"),
+        pytest.param(with_headers(b"x" * 4224 + b": v"), id="a long name"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 100, 100_000])
+async def test_too_many_or_too_long_headers_are_refused(body: bytes, size: int) -> None:
+    """P11, P7: on every version of python-multipart."""
+    with pytest.raises(MultiPartException, match=r"Invalid multipart data\."):
+        await read(body, size=size)
+
+
+@pytest.mark.usefixtures("unlimited_parser")
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(with_headers(*(b"x-%d: 1" % i for i in range(7))), id="eight headers"),
+        pytest.param(with_headers(b"x: " + b"v" * 4000), id="a long value"),
+        pytest.param(with_headers(b"x" * 4000 + b": v"), id="a long name"),
+    ],
+)
+async def test_as_many_and_as_long_headers_as_allowed_pass(body: bytes) -> None:
+    assert await read(body) == [("a", "1")]
+
+
+@pytest.mark.usefixtures("unlimited_parser")
+async def test_a_header_that_never_ends_is_refused_while_it_arrives() -> None:
+    """P7: it is not collected until the client gives up."""
+    sent = 0
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        nonlocal sent
+        yield f"--{BOUNDARY}\r\nX: ".encode()
+        while sent < 100:
+            sent += 1
+            yield b"v" * KIB
+
+    with pytest.raises(MultiPartException, match=r"Invalid multipart data\."):
+        await feed(reader(), endless())
+    assert sent <= 5
+
+
+@pytest.mark.parametrize(("length", "refused"), [(0, False), (1, False), (256, False), (257, True)])
+async def test_a_boundary_may_have_256_bytes(length: int, refused: bool) -> None:
+    boundary = "b" * length
+    form_reader = reader(boundary=boundary if boundary else '""')
+    chunks = stream([encode(Part("a", b"1"), boundary=boundary)])
+    if refused:
+        with pytest.raises(MultiPartException, match=r"Invalid multipart data\."):
+            await feed(form_reader, chunks)
+    else:
+        assert await feed(form_reader, chunks) == [("a", "1")]
+
+
+async def test_limits_count_files_and_fields_apart() -> None:
+    body = encode(Part("a"), file_part(b""), Part("b"), file_part(b""))
+    items = await feed(reader(max_files=2, max_fields=2), stream([body]))
+    assert len(items) == 4
+    for upload in uploads_of(items):
+        await upload.close()
+    with pytest.raises(MultiPartException, match=r"Too many files. Maximum number of files is 1\."):
+        await feed(reader(max_files=1, max_fields=2), stream([body]))
+    with pytest.raises(MultiPartException, match=r"Maximum number of fields is 1\."):
+        await feed(reader(max_files=2, max_fields=1), stream([body]))
