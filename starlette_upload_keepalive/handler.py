@@ -246,7 +246,9 @@ def _stage_of(uploads: Sequence[Upload]) -> Stage | None:
     for upload in uploads:
         if isinstance(upload._origin, Stage):
             return upload._origin
-    return current_stage.get()
+    stage = current_stage.get()
+    # A task that the handler left behind submits as from anywhere else.
+    return None if stage is None or stage.ended else stage
 
 
 def _is_sequence(given: object) -> bool:

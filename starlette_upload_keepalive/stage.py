@@ -76,12 +76,20 @@ class Stage:
                     f"The request was answered with {self._status}, so no job can be submitted "
                     "for it. submit_now() does not ask."
                 )
+            if self._ended and self._status is None:
+                raise NotAccepted(
+                    "The request or the job that the upload came in with has failed, so no job "
+                    "can be submitted for it. submit_now() does not ask."
+                )
             if not self._ended and not (self._answered and staged.start == "response"):
-                staged.job.held_by = self._raise_in_own_task
-                self._staged.append(staged)
+                self._hold(staged)
                 return
-        if not staged.publish(staged.job):
-            raise NotRunning(NOT_RUNNING)
+        if staged.publish(staged.job):
+            return
+        with self._lock:
+            if self._ended:
+                raise NotRunning(NOT_RUNNING)
+            self._hold(staged)  # without a runner it runs at the end of the request
 
     def discard(self, upload: Upload) -> None:
         """Veto all jobs of an upload, present and future, that are not released yet."""
@@ -100,7 +108,8 @@ class Stage:
         self._drop(self._is_vetoed)
         for staged in self._take(lambda staged: staged.start == "response"):
             if not staged.release():
-                self._staged.append(staged)
+                with self._lock:
+                    self._hold(staged)
 
     def end(self) -> list[Job[Any]]:
         """Release what was accepted, and drop the rest.
@@ -112,6 +121,15 @@ class Stage:
         unanswered = self._status is None
         self._drop(lambda staged: unanswered or self._is_vetoed(staged))
         return [staged.job for staged in self._take(lambda _: True) if not staged.release()]
+
+    @property
+    def ended(self) -> bool:
+        """Whether what was staged is released or dropped."""
+        return self._ended
+
+    def _hold(self, staged: StagedJob) -> None:
+        staged.job.held_by = self._raise_in_own_task
+        self._staged.append(staged)
 
     def _is_vetoed(self, staged: StagedJob) -> bool:
         return any(source in self._vetoed for source in staged.sources)

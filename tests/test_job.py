@@ -103,8 +103,6 @@ def test_failure(job: Job[Any], error: BaseException, told_as: str) -> None:
 # Its files
 
 
-
-
 def test_job_has_a_view_of_its_own(job: Job[Any], upload: Upload) -> None:
     """P3: a job starts at byte 0, wherever others stand, and lets go for itself alone."""
     upload.file.read()
