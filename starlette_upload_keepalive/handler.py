@@ -64,6 +64,10 @@ class Selection:
             raise ValueError("field must be the name of a form field, not empty.")
         if self.path is not None and not self.path.startswith("/"):
             raise ValueError(f"path must start with '/', not be {self.path!r}.")
+        try:
+            compile_path(self.path or "/")
+        except (AssertionError, KeyError, ValueError) as error:
+            raise ValueError(f"path {self.path!r} is not one of a route: {error}.") from None
 
     def groups(self, uploads: Sequence[Upload], path: str) -> list[list[Upload]]:
         """Return the uploads of each job that is to run."""
@@ -262,6 +266,8 @@ def _below_400(status: int) -> bool:
 def _is_async(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
+    if isinstance(function, Handler):  # registered once more
+        return function.run_in == "loop"
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError("A handler returns its result; it can't be a generator.")
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(

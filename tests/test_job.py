@@ -56,7 +56,8 @@ def test_new_job(job: Job[Any]) -> None:
     assert job.filenames == ["a.txt"]
     assert job.field is None
     assert job.created_at.tzinfo is timezone.utc
-    assert job.started_at is job.finished_at is job.progress is job.result is job.error is None
+    assert (job.started_at, job.finished_at, job.progress) == (None, None, None)
+    assert (job.result, job.error) == (None, None)
     assert repr(job) == f"<Job {job.id} of thumbnail, staged>"
 
 
@@ -65,12 +66,11 @@ def test_begin_and_finish(job: Job[Any], told: list[Job[Any]]) -> None:
 
     assert job.state is JobState.RUNNING
     assert job.started_at is not None
-    assert job.finished_at is None
-    assert not told
+    assert (job.finished_at, told) == (None, [])
 
     job.finish(JobState.SUCCEEDED)
 
-    assert job.state is JobState.SUCCEEDED
+    assert repr(job) == f"<Job {job.id} of thumbnail, succeeded>"
     assert job.finished_at is not None
     assert job.created_at <= job.started_at <= job.finished_at
     assert job.finished_at.tzinfo is timezone.utc
@@ -228,7 +228,7 @@ def test_arguments_are_copied() -> None:
 )
 def test_arguments_that_are_not_json(value: object, reason: str) -> None:
     for positional, named in [([value], {}), ([], {"deep": [{"in": value}]})]:
-        with pytest.raises(TypeError, match="^The arguments of a job must be JSON") as caught:
+        with pytest.raises(TypeError, match=r"^The arguments of a job must be JSON") as caught:
             Arguments.checked(positional, named)
         assert reason in str(caught.value)
 
@@ -237,7 +237,7 @@ def test_circular_value_is_not_json() -> None:
     value: list[Any] = []
     value.append(value)
 
-    with pytest.raises(TypeError, match="must be JSON .* Circular reference"):
+    with pytest.raises(TypeError, match=r"must be JSON .* Circular reference"):
         through_json(value, "It")
 
 
@@ -246,7 +246,7 @@ def test_largest_result() -> None:
 
     assert MAX_RESULT_SIZE == 65536
     assert through_json(largest, "It", MAX_RESULT_SIZE) == largest
-    with pytest.raises(ResultTooLarge, match="^It is 65537 bytes of JSON, more than 65536: store"):
+    with pytest.raises(ResultTooLarge, match=r"^It is 65537 bytes of JSON, more than 65536: store"):
         through_json(largest + "x", "It", MAX_RESULT_SIZE)
 
 
