@@ -51,12 +51,13 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Put Starlette's method back. Again does nothing."""
+    """Put Starlette's method back. Does nothing if another hook is on top."""
     hook: Any = Request._get_form
-    if hasattr(hook, "original"):
+    # functools.wraps gives our attributes to another's hook, and __wrapped__ besides.
+    if hasattr(hook, "original") and not hasattr(hook, "__wrapped__"):
         Request._get_form = hook.original  # type: ignore[method-assign]
 
 
 def _is_multipart(request: Request) -> bool:
     content_type, _ = parse_options_header(request.headers.get("content-type"))
-    return content_type == MULTIPART
+    return content_type.lower() == MULTIPART  # older parsers leave its case
