@@ -7,13 +7,19 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
+
+# A limiter belongs to one event loop, and worker threads may outlive several. One variable for
+# all of them: an event loop keeps what is set in it for good.
+_limiters: RunVar[weakref.WeakKeyDictionary[WorkerThreads, CapacityLimiter] | None] = RunVar(
+    f"{__name__}.limiters"
+)
 
 logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -34,9 +40,6 @@ class WorkerThreads:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        # A limiter belongs to one event loop, and this object may outlive several.
-        # anyio 4.1 tells run variables apart by name alone, hence the id.
-        self._limiter: RunVar[CapacityLimiter] = RunVar(f"{__name__}.limiter.{id(self)}")
 
     async def run(
         self,
@@ -77,12 +80,17 @@ class WorkerThreads:
                 let_go()
 
     def _own_limiter(self) -> CapacityLimiter:
-        try:
-            return self._limiter.get()
-        except LookupError:
-            limiter = CapacityLimiter(self.limit)
-            self._limiter.set(limiter)
-            return limiter
+        limiters = _limiters.get(None)
+        if limiters is None:
+            limiters = weakref.WeakKeyDictionary()
+            _limiters.set(limiters)
+        if self not in limiters:
+            limiters[self] = CapacityLimiter(self.limit)
+        return limiters[self]
+
+
+# Its put is reentrant: a finalizer may call it in mid-put.
+_Calls: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
 
 
 class Closer:
@@ -93,9 +101,9 @@ class Closer:
     """
 
     def __init__(self) -> None:
-        # SimpleQueue.put is reentrant: a finalizer may call it in mid-put.
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
+        # Each thread has a queue of its own, so that no other takes the None that ends it.
+        self._calls: _Calls | None = None
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], object] | None = None
 
@@ -105,38 +113,44 @@ class Closer:
         Args:
             call: What to run. An ``OSError`` that it raises is logged.
         """
-        self._calls.put(call)
         with self._lock:
-            if self._thread is None:
-                self._start()
+            if self._calls is not None:
+                self._calls.put(call)
+                return
+            # There before the thread starts: a finalizer may call us meanwhile.
+            self._calls = queue.SimpleQueue()
+            self._calls.put(call)
+            self._start(self._calls)
 
     def drain(self) -> None:
         """Wait until all that was handed over is closed, and end the thread."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            if self._stop is not None:
-                self._stop()  # puts the None that ends the thread
+            thread, stop = self._thread, self._stop
+            self._calls = self._thread = self._stop = None
+            if stop is not None:
+                stop()  # puts the None that ends the thread
         if thread is not None:
             thread.join()
 
-    def _start(self) -> None:
+    def _start(self, calls: _Calls) -> None:
         thread = threading.Thread(
             target=_call_until_none,
-            args=(self._calls,),
+            args=(calls,),
             name="upload closer",
             daemon=True,
         )
         try:
             thread.start()
         except RuntimeError:  # the interpreter or the system has no thread left to give
-            self._calls.put(None)
-            _call_until_none(self._calls)
+            self._calls = None
+            calls.put(None)
+            _call_until_none(calls)
             return
         self._thread = thread
-        self._stop = weakref.finalize(self, self._calls.put, None)
+        self._stop = weakref.finalize(self, calls.put, None)
 
 
-def _call_until_none(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+def _call_until_none(calls: _Calls) -> None:
     while (call := calls.get()) is not None:
         try:
             call()
