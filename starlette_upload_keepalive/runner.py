@@ -54,6 +54,7 @@ class Runner:
         self._tasks: TaskGroup | None = None
         self._portal: BlockingPortal | None = None
         self._changed: anyio.Event | None = None
+        self._cancelling = False
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
@@ -67,17 +68,16 @@ class Runner:
                 self._loop_thread = threading.get_ident()
                 self._portal, self._tasks = portal, tasks
                 try:
-                    yield
-                except anyio.get_cancelled_exc_class():
-                    raise
-                except BaseException as error:  # noqa: BLE001
-                    failure = error  # the task group would wrap it
-                try:
+                    try:
+                        yield
+                    except anyio.get_cancelled_exc_class():
+                        raise
+                    except BaseException as error:  # noqa: BLE001
+                        failure = error  # the task group would wrap it
                     await self.drain()
                 finally:
                     self._tasks = None
         finally:
-            self._tasks = None
             self._lose_the_rest()
         if failure is not None:
             raise failure
@@ -110,11 +110,15 @@ class Runner:
         """
         with anyio.move_on_after(self._grace_period):
             await self._idle()
-        self._lose_waiting()
-        for job, scope in self._running.items():
-            job.cancel_requested = True
-            scope.cancel()
-        await self._idle()
+        self._cancelling = True
+        try:
+            self._lose_waiting()
+            for job, scope in self._running.items():
+                job.cancel_requested = True
+                scope.cancel()
+            await self._idle()
+        finally:
+            self._cancelling = False
 
     async def _idle(self) -> None:
         while self._running or len(self._spool):
@@ -135,7 +139,7 @@ class Runner:
         self._running.clear()
 
     def _take(self, job: Job[Any]) -> bool:
-        if self._tasks is None:
+        if self._tasks is None or self._cancelling:
             return False
         job.state = JobState.WAITING
         self._spool.publish(job, self._handlers[job.handler].run_in)
@@ -188,7 +192,8 @@ class Runner:
             job.fail(error)
         finally:
             for child in stage.end():
-                _lose(child)
+                if not self.publish(child):  # it is not the runner that serves the app
+                    _lose(child)
         if not job.done and not scope.cancelled_caught:
             job.finish(JobState.SUCCEEDED)
 
@@ -202,9 +207,12 @@ class Runner:
         value, error = await self._threads.run(
             partial(_outcome, handler, job), let_go=job.close_uploads, abandon_on_cancel=True
         )
-        if error is not None:
+        if error is None:
+            return value
+        try:
             raise error
-        return value
+        finally:
+            del error  # else its traceback would keep all that the handler had in hand
 
 
 def _outcome(handler: AnyHandler, job: Job[Any]) -> tuple[Any, BaseException | None]:
@@ -216,13 +224,17 @@ def _outcome(handler: AnyHandler, job: Job[Any]) -> tuple[Any, BaseException | N
 
 def _is_shutdown(error: BaseException) -> bool:
     """Whether the task is being cancelled, unlike a handler that raises what cancels it."""
-    if isinstance(error, (Exception, SystemExit, KeyboardInterrupt)):
+    inner = getattr(error, "exceptions", None)
+    if inner is not None:  # a group may hold the handler's own errors too
+        return all(map(_is_shutdown, inner))
+    if not isinstance(error, anyio.get_cancelled_exc_class()):
         return False
     return anyio.current_effective_deadline() == -math.inf
 
 
 def _lose(job: Job[Any], *, close: bool = True) -> None:
     """Tell that a job will not be finished."""
+    job.cancel_requested = True  # its thread may be at work
     if close:
         job.close_uploads()
     logger.error(
