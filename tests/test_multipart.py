@@ -132,7 +132,9 @@ async def test_small_pieces_are_gathered() -> None:
 
 async def test_the_values_keep_their_order_and_their_field_names() -> None:
     items = await read(
-        encode(Part("a", b"1"), file_part(b"x", name="b"), Part("a", b"2"), file_part(b"", name="a"))
+        encode(
+            Part("a", b"1"), file_part(b"x", name="b"), Part("a", b"2"), file_part(b"", name="a")
+        )
     )
     assert [name for name, _ in items] == ["a", "b", "a", "a"]
     assert [value for _, value in items if isinstance(value, str)] == ["1", "2"]
@@ -280,7 +282,7 @@ async def test_a_header_that_never_ends_is_refused_while_it_arrives() -> None:
 @pytest.mark.parametrize(("length", "refused"), [(0, False), (1, False), (256, False), (257, True)])
 async def test_a_boundary_may_have_256_bytes(length: int, refused: bool) -> None:
     boundary = "b" * length
-    form_reader = reader(boundary=boundary if boundary else '""')
+    form_reader = reader(boundary=boundary or '""')
     chunks = stream([encode(Part("a", b"1"), boundary=boundary)])
     if refused:
         with pytest.raises(MultiPartException, match=r"Invalid multipart data\."):
