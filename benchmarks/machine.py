@@ -1,0 +1,63 @@
+"""Where the figures come from: the machine, what runs on it, and the versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import starlette_upload_keepalive
+
+LIBRARIES = (
+    "starlette",
+    "fastapi",
+    "python-multipart",
+    "anyio",
+    "uvicorn",
+    "httptools",
+    "uvloop",
+)
+
+
+def describe() -> Iterator[str]:
+    """Go over the lines that tell where the figures come from."""
+    yield f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+    yield f"Temporary files: {tempfile.gettempdir()} on {_filesystem(tempfile.gettempdir())}"
+    yield f"{platform.python_implementation()} {platform.python_version()}"
+    installed = [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
+    ours = f"starlette-upload-keepalive {starlette_upload_keepalive.__version__}"
+    yield ", ".join([ours, *installed])
+
+
+def load() -> str:
+    """Tell how many processes wanted a core during the last minute."""
+    return f"Load: {os.getloadavg()[0]:.1f}"
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _filesystem(directory: str) -> str:
+    """Return the type of the filesystem whose mount point is nearest above."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return "an unknown filesystem"
+    fields = [line.split() for line in mounts.read_text().splitlines()]
+    above = {point: kind for _, point, kind, *_ in fields if Path(directory).is_relative_to(point)}
+    return above[max(above, key=len)]
