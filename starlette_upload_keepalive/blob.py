@@ -260,7 +260,8 @@ class Blob:
             self._open_file().link(path)
 
     def _open_file(self) -> PrivateFile:
-        if self._file is None:
+        # In mid-close the file is there yet: its descriptor may be another's in a moment.
+        if self._closed or self._file is None:
             self._raise_closed()
         return self._file
 

@@ -17,9 +17,8 @@ T = TypeVar("T")
 
 # A limiter belongs to one event loop, and worker threads may outlive several. One variable for
 # all of them: an event loop keeps what is set in it for good.
-_limiters: RunVar[weakref.WeakKeyDictionary[WorkerThreads, CapacityLimiter] | None] = RunVar(
-    f"{__name__}.limiters"
-)
+_Limiters: TypeAlias = "weakref.WeakKeyDictionary[WorkerThreads, CapacityLimiter]"
+_limiters: RunVar[_Limiters] = RunVar(f"{__name__}.limiters")
 
 logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -80,7 +79,7 @@ class WorkerThreads:
                 let_go()
 
     def _own_limiter(self) -> CapacityLimiter:
-        limiters = _limiters.get(None)
+        limiters: _Limiters | None = _limiters.get(None)
         if limiters is None:
             limiters = weakref.WeakKeyDictionary()
             _limiters.set(limiters)
