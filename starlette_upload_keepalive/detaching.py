@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from typing import BinaryIO
 
 from starlette.datastructures import UploadFile
 
@@ -56,18 +57,24 @@ def detach(file: UploadFile) -> Upload:
 def _fill(blob: Blob, upload: UploadFile) -> None:
     file = upload.file
     # Like Starlette: to ask a SpooledTemporaryFile for its fileno would move it to disk.
-    if getattr(file, "_rolled", True):
-        try:
-            file.flush()
-            fd = file.fileno()
-            blob.adopt(PrivateFile.adopt(fd), os.fstat(fd).st_size)
-        except (io.UnsupportedOperation, NotImplementedError):
-            pass
-        else:
-            return
+    if getattr(file, "_rolled", True) and _adopt(blob, file):
+        return
     position = file.tell()
     file.seek(0)
     try:
         blob.fill(chunks_of(file))
     finally:
         file.seek(position)
+
+
+def _adopt(blob: Blob, file: BinaryIO) -> bool:
+    try:
+        file.flush()
+        fd = file.fileno()
+        status = os.fstat(fd)
+        if status.st_nlink > 0:
+            return False  # a file that others find by its name is not ours to keep unchanged
+        blob.adopt(PrivateFile.adopt(fd), status.st_size)
+    except (io.UnsupportedOperation, NotImplementedError):
+        return False
+    return True

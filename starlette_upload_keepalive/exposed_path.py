@@ -34,7 +34,7 @@ class ExposedPath:
         self._left = False
 
     def __enter__(self) -> Path:
-        self._owner = self._blob.own("the block of a path")
+        self._begin()
         try:
             self._make()
         except BaseException:
@@ -51,7 +51,7 @@ class ExposedPath:
         self._leave()
 
     async def __aenter__(self) -> Path:
-        self._owner = self._blob.own("the block of a path")
+        self._begin()
         maker = self._blob.own("a path in the making")
 
         def made() -> None:
@@ -73,6 +73,11 @@ class ExposedPath:
         traceback: TracebackType | None,
     ) -> None:
         self._leave()
+
+    def _begin(self) -> None:
+        if self._owner is not None or self._left:
+            raise RuntimeError("A path is for one block: call as_path() once more.")
+        self._owner = self._blob.own("the block of a path")
 
     def _make(self) -> None:
         if self._blob.in_memory:
