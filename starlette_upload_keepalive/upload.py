@@ -222,7 +222,7 @@ class Upload(FileAnnotation, UploadFile):
 
         Cancellation: the bytes may or may not be written.
         """
-        if not self._view.own_file:
+        while not self._view.own_file:
             await self._view.make_writable()
         file = self.file
 

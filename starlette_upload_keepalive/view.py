@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import BinaryIO
 
 from .blob import Blob, Owner
@@ -22,11 +23,12 @@ class View:
         owner: Who owns this view, for people.
     """
 
-    __slots__ = ("_blob", "_file", "_own_file", "_owner", "_writable", "owner_name")
+    __slots__ = ("_blob", "_file", "_own_file", "_owner", "_replaced", "_writable", "owner_name")
 
     def __init__(self, blob: Blob, owner: str) -> None:
         self._blob = blob
         self._file: BinaryIO | None = None
+        self._replaced: list[BinaryIO] = []  # files that those put in their place may wrap
         self._own_file = False  # whether the file holds other bytes than a sealed blob
         self._writable = False  # whether it is the file of a blob that nobody shares
         self.owner_name = owner
@@ -66,7 +68,8 @@ class View:
     def put(self, file: BinaryIO) -> None:
         """Put a file of the owner's in the place of ours; it is closed with the view."""
         self.check_owned()
-        self._close_file()
+        if self._file is not None:
+            self._replaced.append(self._file)
         self._file, self._own_file, self._writable = file, True, False
 
     async def make_writable(self) -> None:
@@ -78,18 +81,28 @@ class View:
         Cancellation: the copy is finished by its thread and dropped.
         """
         position = self.file().tell()
-        copy = Blob(self._blob.storage)
+        blob, copy = self._blob, Blob(self._blob.storage)
         owner = copy.own(self.owner_name)
-        source = View(self._blob, "a private copy in progress")
+        source = View(blob, "a private copy in progress")
+        filler = copy.own(source.owner_name)
+
+        def let_go() -> None:
+            filler.let_go()
+            source.let_go()
+
         try:
-            await copy.fill_in_thread(lambda: chunks_of(source.file()), on_disk=True)
+            await blob.storage.threads.run(
+                lambda: copy.fill(chunks_of(source.file()), on_disk=True), let_go=let_go
+            )
             self.check_owned()
             file = copy.open_writable()
         except BaseException:
             owner.let_go()
             raise
-        finally:
-            source.let_go()
+        if self._own_file or self._blob is not blob:  # another task's write came first
+            file.close()
+            owner.let_go()
+            return
         file.seek(position)
         self._become(copy, owner)
         self._file, self._own_file, self._writable = file, True, True
@@ -150,8 +163,11 @@ class View:
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        replaced, self._replaced = self._replaced, []
+        with ExitStack() as closing:
+            for each in (*replaced, file):
+                if each is not None:
+                    closing.callback(each.close)
 
     def check_owned(self) -> None:
         """Raise `UploadClosed` if the owner has let go."""
