@@ -1,0 +1,414 @@
+"""A blob is filled once, never changes then, and is closed once by its last owner."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+
+from starlette_upload_keepalive import UploadClosed
+from starlette_upload_keepalive.blob import Blob
+from starlette_upload_keepalive.private_file import PrivateFile
+from starlette_upload_keepalive.storage import MIB, Storage
+from tests.stored import (
+    CANCELS,
+    KINDS,
+    Gate,
+    WatchedThreads,
+    assert_empty,
+    cancel,
+    count_closings,
+    make_storage,
+    wait_until_idle,
+)
+
+pytestmark = pytest.mark.anyio
+
+SIZES = [0, 10, 2 * MIB]
+
+
+@pytest.fixture(params=KINDS)
+def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    storage = make_storage(request.param, monkeypatch)
+    yield storage
+    assert_empty(storage)
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Storage]:
+    storage = Storage(memory_max_size=0)
+    storage.threads = WatchedThreads()
+    yield storage
+    assert_empty(storage)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_each_reader_has_a_position_of_its_own(storage: Storage, size: int) -> None:
+    """P3: whatever the size, and wherever the bytes are."""
+    data = os.urandom(size)
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    await blob.fill_in_thread(lambda: [data], on_disk=storage.memory_max_size == 0)
+    assert blob.size == size
+    with blob.open() as first, blob.open() as second:
+        assert first.read() == data
+        assert second.read(4) == data[:4]
+        first.seek(0)
+        assert second.read() == data[4:]
+        assert first.read() == data
+    owner.let_go()
+
+
+def test_nobody_can_write_to_what_others_read(storage: Storage) -> None:
+    """P3: divergence 8, the file of an upload is read-only."""
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    blob.fill([b"abc"])
+    with blob.open() as file:
+        assert not file.writable()
+        for write in (
+            lambda: file.write(b"x"),
+            lambda: file.writelines([b"x"]),
+            lambda: file.truncate(0),
+        ):
+            with pytest.raises(io.UnsupportedOperation):
+                write()
+        assert file.read() == b"abc"
+    owner.let_go()
+
+
+@pytest.mark.parametrize(
+    "slices", [[], [b""], [b"", b"ab", b"c"], [b"a" * 5000, b"b", b"c" * 5000]]
+)
+async def test_slices_of_any_size_come_out_in_order(storage: Storage, slices: list[bytes]) -> None:
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    for piece in slices:
+        blob.append(piece)
+    if blob.unwritten:
+        await blob.write_out()
+    blob.seal()
+    if slices and any(slices):
+        with blob.open() as file:
+            assert file.read() == b"".join(slices)
+    assert blob.size == len(b"".join(slices))
+    owner.let_go()
+
+
+def test_many_small_slices_take_little_more_than_their_bytes() -> None:
+    """P7: each object of Python's has a price."""
+    blob = Blob(Storage())
+    owner = blob.own("the test")
+    for _ in range(1000):
+        blob.append(b"x")
+    assert len(blob._pending) <= 2
+    owner.let_go()
+
+
+def test_a_slice_is_never_changed_by_the_next() -> None:
+    blob, first = Blob(Storage()), b"first"
+    owner = blob.own("the test")
+    blob.fill([first, b"second", b"third"])
+    assert first == b"first"
+    owner.let_go()
+
+
+@pytest.mark.parametrize(("size", "in_memory"), [(99, True), (100, True), (101, False)])
+async def test_what_is_too_large_for_memory_goes_to_disk(size: int, in_memory: bool) -> None:
+    """P7: memory_max_size is the most that stays in memory."""
+    storage = Storage(memory_max_size=100)
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    await blob.fill_in_thread(lambda: [b"x"] * size)
+    assert blob.in_memory is in_memory
+    assert storage.memory.used == (size if in_memory else 0)
+    with blob.open() as file:
+        assert file.read() == b"x" * size
+    owner.let_go()
+    assert storage.memory.used == 0
+
+
+def test_what_finds_no_memory_left_goes_to_disk() -> None:
+    """P7: the budget is shared, and given back."""
+    storage = Storage(memory_max_size=100, memory_budget=150)
+    blobs = [Blob(storage) for _ in range(2)]
+    owners = [blob.own("the test") for blob in blobs]
+    for blob in blobs:
+        blob.fill([b"x" * 60, b"y" * 30])
+    assert [blob.in_memory for blob in blobs] == [True, False]
+    assert storage.memory.used == 90
+    with blobs[1].open() as file:
+        assert file.read() == b"x" * 60 + b"y" * 30
+    for owner in owners:
+        owner.let_go()
+    assert storage.memory.used == 0
+
+
+async def test_a_write_is_due_for_each_mebibyte(on_disk: Storage) -> None:
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.append(b"x" * (MIB - 1))
+    assert (blob.batch_due, blob.unwritten) == (False, True)
+    blob.append(b"y")
+    assert blob.batch_due
+    await blob.write_out()
+    assert (blob.batch_due, blob.unwritten) == (False, False)
+    owner.let_go()
+
+
+def test_filling_keeps_no_more_than_a_batch(on_disk: Storage) -> None:
+    """P7: a large copy takes little memory."""
+    blob, collected = Blob(on_disk), list[int]()
+    owner = blob.own("the test")
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(5):
+            collected.append(blob._pending_size)
+            yield b"x" * MIB
+
+    blob.fill(chunks())
+    assert max(collected) < MIB
+    owner.let_go()
+
+
+# Owners
+
+
+def test_the_last_owner_closes_it_once(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2: exactly once, however often each lets go."""
+    closings = count_closings(monkeypatch)
+    blob = Blob(storage)
+    first, second = blob.own("second"), blob.own("first")
+    blob.fill([b"abc"])
+    assert blob.owners == ["first", "second"]
+    first.let_go()
+    first.let_go()
+    assert blob.owners == ["first"]
+    with blob.open() as file:
+        assert file.read() == b"abc"
+    second.let_go()
+    second.let_go()
+    assert blob.closed
+    assert blob.owners == []
+    assert len(closings) == (storage.memory_max_size == 0)
+
+
+def test_what_is_closed_can_be_neither_owned_nor_opened(storage: Storage) -> None:
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    blob.fill([b"abc"])
+    owner.let_go()
+    for use in (lambda: blob.own("too late"), blob.open, lambda: blob.link(Path("x"))):
+        with pytest.raises(UploadClosed, match="its last owner has let go"):
+            use()
+
+
+def test_owners_let_go_in_many_threads_at_once(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: exactly once, whoever is the last."""
+    closings = count_closings(monkeypatch)
+    barrier = threading.Barrier(8)
+    for _ in range(20):
+        blob = Blob(storage)
+        owners = [blob.own(str(number)) for number in range(8)]
+        blob.fill([b"abc"])
+
+        def let_go(number: int, owners: Sequence[object] = tuple(owners)) -> None:
+            barrier.wait()
+            owners[number].let_go()  # type: ignore[attr-defined]
+
+        threads = [threading.Thread(target=let_go, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(closings) == (20 if storage.memory_max_size == 0 else 0)
+
+
+@pytest.mark.parametrize(("size", "by_the_closer"), [(4 * MIB, False), (4 * MIB + 1, True)])
+def test_a_large_file_is_closed_by_the_closer(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, size: int, by_the_closer: bool
+) -> None:
+    """P7: the kernel takes long for it, and the loop does not wait."""
+    closed_in: list[int] = []
+    close = PrivateFile.close
+
+    def tell_and_close(file: PrivateFile) -> None:
+        closed_in.append(threading.get_ident())
+        close(file)
+
+    monkeypatch.setattr(PrivateFile, "close", tell_and_close)
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.fill([b"x" * size])
+    owner.let_go()
+    assert on_disk.open_blobs == 0
+    on_disk.closer.drain()
+    assert len(closed_in) == 1
+    assert (closed_in != [threading.get_ident()]) is by_the_closer
+
+
+def test_a_file_with_a_name_loses_it_before_the_closer_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P2: no file is left if the process ends first."""
+    storage = make_storage("named", monkeypatch)
+    gate = Gate()
+    storage.closer.close(gate.enter)
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    blob.fill([b"x" * (4 * MIB + 1)])
+    assert len(os.listdir(storage.directory)) == 1
+    owner.let_go()
+    assert os.listdir(storage.directory) == []
+    gate.open()
+    assert_empty(storage)
+
+
+def test_a_file_is_closed_although_its_name_can_not_be_removed(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: the error is told, the descriptor closed."""
+
+    def fail(_: PrivateFile) -> None:
+        raise PermissionError(errno.EACCES, "of the test")
+
+    closings = count_closings(monkeypatch)
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.fill([b"abc"])
+    monkeypatch.setattr(PrivateFile, "unlink", fail)
+    with pytest.raises(PermissionError):
+        owner.let_go()
+    assert len(closings) == 1
+
+
+def test_no_reader_comes_in_while_it_closes(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: the descriptor that it would open may be another's by then."""
+    refused: list[str] = []
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.fill([b"abc"])
+
+    def open_meanwhile(_: int) -> None:
+        with pytest.raises(UploadClosed) as caught:
+            blob.open()
+        refused.append(str(caught.value))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(on_disk.memory, "give_back", open_meanwhile)
+        owner.let_go()
+    assert len(refused) == 1
+
+
+def test_nobody_closes_it_while_a_reader_opens(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: closing takes the lock that the reader holds."""
+    taken: list[bool] = []
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.fill([b"abc"])
+    reopen = PrivateFile.reopen
+
+    def reopen_and_look(file: PrivateFile) -> int:
+        other = threading.Thread(target=lambda: taken.append(blob._lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+        return reopen(file)
+
+    monkeypatch.setattr(PrivateFile, "reopen", reopen_and_look)
+    blob.open().close()
+    assert taken == [False]
+    owner.let_go()
+
+
+# Failures and cancellation
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+async def test_a_device_that_fails_leaves_nothing(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """P2, P7: the error is told as it is."""
+
+    def fail(*_: object) -> int:
+        raise OSError(code, "of the test")
+
+    monkeypatch.setattr(os, "writev", fail)
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.append(b"abc")
+    with pytest.raises(OSError, match="of the test"):
+        await blob.write_out()
+    assert blob.owners == ["the test"]
+    owner.let_go()
+
+
+async def test_without_a_descriptor_left_nothing_is_left(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2, P7: of a blob that could not even begin."""
+
+    def fail(directory: str) -> PrivateFile:
+        raise OSError(errno.EMFILE, "of the test", directory)
+
+    monkeypatch.setattr(PrivateFile, "create", fail)
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    with pytest.raises(OSError, match="of the test"):
+        await blob.fill_in_thread(lambda: [b"abc"])
+    owner.let_go()
+
+
+@pytest.mark.parametrize(("anyio_backend", "how"), CANCELS)
+async def test_a_cancelled_write_owns_the_blob_until_it_is_done(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """P2: no descriptor is closed under a thread that writes to it."""
+    gate, closings = Gate(), count_closings(monkeypatch)
+    closed_meanwhile: list[bool] = []
+    write = PrivateFile.write
+
+    def gated_write(file: PrivateFile, buffers: Sequence[bytes | bytearray]) -> None:
+        gate.enter()
+        closed_meanwhile.append(bool(closings))
+        write(file, buffers)
+
+    monkeypatch.setattr(PrivateFile, "write", gated_write)
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.append(b"abc")
+
+    async def write_out() -> None:
+        try:
+            await blob.write_out()
+        finally:
+            owner.let_go()
+
+    await cancel(how, gate, write_out)
+    wait_until_idle(on_disk)
+    assert closed_meanwhile == [False]
+    assert len(closings) == 1
+    assert blob.closed
+
+
+async def test_a_write_cancelled_before_it_began(on_disk: Storage) -> None:
+    """P2: the blob is owned by nobody who never came."""
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.append(b"abc")
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await blob.write_out()
+    assert blob.owners == ["the test"]
+    owner.let_go()

@@ -1,0 +1,58 @@
+"""What this package raises fits into the code that catches it already."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+import starlette_upload_keepalive as package
+from starlette_upload_keepalive import exceptions
+
+PARENTS: dict[type[Exception], type[Exception]] = {
+    exceptions.UploadClosed: ValueError,
+    exceptions.UploadAborted: ClientDisconnect,
+    exceptions.StorageFull: HTTPException,
+    exceptions.TooManyOpenFiles: HTTPException,
+    exceptions.NotRunning: RuntimeError,
+    exceptions.NotAccepted: RuntimeError,
+    exceptions.WouldDeadlock: RuntimeError,
+    exceptions.ResultTooLarge: ValueError,
+}
+
+
+def test_the_tree_names_every_error() -> None:
+    own = {error for error in vars(exceptions).values() if _is_own(error)}
+    assert own == {exceptions.UploadKeepAliveError, *PARENTS}
+    assert exceptions.__doc__ is not None
+    for error in own:
+        assert error.__name__ in exceptions.__doc__
+        assert getattr(package, error.__name__) is error
+
+
+@pytest.mark.parametrize("error", PARENTS, ids=lambda error: error.__name__)
+def test_an_error_is_caught_as_ours_and_as_what_python_calls_it(error: type[Exception]) -> None:
+    assert issubclass(error, exceptions.UploadKeepAliveError)
+    assert issubclass(error, PARENTS[error])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "headers"),
+    [
+        (exceptions.StorageFull(), 507, None),
+        (exceptions.TooManyOpenFiles(), 503, {"Retry-After": "1"}),
+        (exceptions.UploadAborted(), 499, None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_limits_have_a_status_of_their_own(
+    error: HTTPException, status: int, headers: dict[str, str] | None
+) -> None:
+    """P7: at a limit the client gets a clear answer."""
+    assert error.status_code == status
+    assert error.headers == headers
+    assert error.detail.endswith(".")
+
+
+def _is_own(value: object) -> bool:
+    return isinstance(value, type) and value.__module__ == exceptions.__name__

@@ -1,0 +1,70 @@
+"""A storage says no to what can't be, and counts what is open."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starlette_upload_keepalive.storage import MIB, MemoryBudget, Storage
+
+
+def test_a_budget_is_never_overdrawn() -> None:
+    """P7: memory has a limit."""
+    budget = MemoryBudget(10)
+    assert budget.take(6)
+    assert not budget.take(5)
+    assert budget.take(4)
+    assert not budget.take(1)
+    assert budget.take(0)
+    budget.give_back(6)
+    assert budget.used == 4
+    assert budget.take(6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory_max_size": -1}, "memory_max_size must be 0 bytes or more, not -1."),
+        ({"memory_budget": -1}, "memory_budget must be 0 bytes or more, not -1."),
+        ({"io_threads": 0}, "io_threads must be 1 or more, not 0."),
+        ({"directory": "nowhere"}, "directory 'nowhere' is no directory: create it first."),
+        ({"directory": __file__}, f"directory {__file__!r} is no directory: create it first."),
+    ],
+)
+def test_what_can_not_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared below
+        Storage(**options)
+    assert str(caught.value) == message
+
+
+def test_the_least_that_is_allowed() -> None:
+    storage = Storage(memory_max_size=0, memory_budget=0, io_threads=1)
+    assert storage.memory.limit == 0
+    assert storage.threads.limit == 1
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    storage = Storage()
+    assert storage.memory_max_size == MIB
+    assert storage.memory.limit == 64 * MIB
+    assert storage.threads.limit == 8
+
+
+def test_the_directory_is_the_systems_unless_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, default = Storage(directory=tmp_path), Storage()
+    monkeypatch.setattr(tempfile, "tempdir", "/elsewhere")
+    assert own.directory == str(tmp_path)
+    assert default.directory == "/elsewhere"
+
+
+def test_open_blobs_are_counted() -> None:
+    storage = Storage()
+    storage.count(+1)
+    storage.count(+1)
+    storage.count(-1)
+    assert storage.open_blobs == 1
