@@ -27,8 +27,7 @@ from starlette.routing import compile_path
 from .exceptions import NotAccepted, NotRunning
 from .history import JobHistory
 from .intake import Intake
-from .job import Arguments, Job, JobContext
-from .spool import RunIn
+from .job import Arguments, Job, JobContext, RunIn
 from .stage import NOT_RUNNING, Stage, StagedJob, Start, current_stage
 from .upload import Upload
 
@@ -216,7 +215,13 @@ class Handler(Generic[F, D, P, R]):
 
     def _job(self, uploads: Sequence[Upload], arguments: Arguments, context: Context) -> Job[R]:
         job: Job[R] = Job(
-            self.name, uploads, arguments, context=context, on_done=self._history.mark_done
+            self.name,
+            uploads,
+            arguments,
+            context=context,
+            run_in=self.run_in,
+            invoke=self.invoke,
+            on_done=self._history.mark_done,
         )
         self._history.add(job)
         return job

@@ -9,7 +9,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -19,6 +19,8 @@ from .storage import KIB
 from .upload import Upload, let_go_of_all
 
 R = TypeVar("R")
+
+RunIn = Literal["thread", "loop"]
 
 MAX_RESULT_SIZE = 64 * KIB
 
@@ -103,6 +105,8 @@ class Job(Generic[R]):
         arguments: Arguments,
         *,
         context: Context,
+        run_in: RunIn,
+        invoke: Callable[[Job[Any]], Any],
         on_done: Callable[[Job[Any]], None],
     ) -> None:
         self.id = uuid.uuid4().hex
@@ -118,6 +122,8 @@ class Job(Generic[R]):
         self.error: str | None = None
         self.arguments = arguments
         self.context = context
+        self.run_in: RunIn = run_in
+        self.invoke = invoke
         self.cancel_requested = False
         self.uploads: list[Upload] = []
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -15,22 +15,18 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
-from .handler import Handler
-from .job import MAX_RESULT_SIZE, Job, JobState, through_json
-from .spool import MemorySpool, RunIn
+from .job import MAX_RESULT_SIZE, Job, JobState, RunIn, through_json
+from .spool import MemorySpool
 from .stage import Stage, current_stage
 from .threads import WorkerThreads
 
 logger = logging.getLogger("starlette_upload_keepalive")
-
-AnyHandler = Handler[Any, Any, Any, Any]
 
 
 class Runner:
     """Runs jobs for as long as `running` lasts. Made anew for each event loop.
 
     Args:
-        handlers: The handlers by name.
         threads: Where plain functions run; as many at once as they allow.
         max_tasks: How many ``async`` functions run at once.
         grace_period: The seconds that jobs get to finish; no limit if None.
@@ -38,13 +34,11 @@ class Runner:
 
     def __init__(
         self,
-        handlers: Mapping[str, AnyHandler],
         *,
         threads: WorkerThreads,
         max_tasks: int,
         grace_period: float | None,
     ) -> None:
-        self._handlers = handlers
         self._threads = threads
         self._grace_period = grace_period
         self._free: dict[RunIn, int] = {"thread": threads.limit, "loop": max_tasks}
@@ -142,7 +136,7 @@ class Runner:
         if self._tasks is None or self._cancelling:
             return False
         job.state = JobState.WAITING
-        self._spool.publish(job, self._handlers[job.handler].run_in)
+        self._spool.publish(job)
         self._start_waiting(self._tasks)
         return True
 
@@ -152,23 +146,23 @@ class Runner:
                 self._free[run_in] -= 1
                 self._running[job] = CancelScope()
                 # In the context that the job was submitted in.
-                job.context.run(tasks.start_soon, self._run, job, run_in)
+                job.context.run(tasks.start_soon, self._run, job)
 
-    async def _run(self, job: Job[Any], run_in: RunIn) -> None:
+    async def _run(self, job: Job[Any]) -> None:
         try:
-            await self._attempt(job, self._handlers[job.handler], self._running[job])
+            await self._attempt(job, self._running[job])
         finally:
             if not job.done:
                 _lose(job, close=False)
             del self._running[job]
-            self._free[run_in] += 1
+            self._free[job.run_in] += 1
             if self._tasks is not None:
                 self._start_waiting(self._tasks)
             if self._changed is not None:
                 self._changed.set()
                 self._changed = None
 
-    async def _attempt(self, job: Job[Any], handler: AnyHandler, scope: CancelScope) -> None:
+    async def _attempt(self, job: Job[Any], scope: CancelScope) -> None:
         stage = Stage()  # for the jobs that this one submits
         current_stage.set(stage)
         for upload in job.uploads:
@@ -176,8 +170,8 @@ class Runner:
         job.begin()
         try:
             with scope:
-                value = await self._call(handler, job)
-                job.result = through_json(value, f"The result of {handler.name}", MAX_RESULT_SIZE)
+                value = await self._call(job)
+                job.result = through_json(value, f"The result of {job.handler}", MAX_RESULT_SIZE)
                 stage.decide(200)
         except BaseException as error:
             if _is_shutdown(error):
@@ -185,7 +179,7 @@ class Runner:
             logger.exception(
                 "Job %s of handler %s failed: field %r, files %r.",
                 job.id,
-                handler.name,
+                job.handler,
                 job.field,
                 job.filenames,
             )
@@ -197,15 +191,15 @@ class Runner:
         if not job.done and not scope.cancelled_caught:
             job.finish(JobState.SUCCEEDED)
 
-    async def _call(self, handler: AnyHandler, job: Job[Any]) -> Any:
+    async def _call(self, job: Job[Any]) -> Any:
         """Call the handler; whoever worked on the files lets go of them."""
-        if handler.run_in == "loop":
+        if job.run_in == "loop":
             try:
-                return await handler.invoke(job)
+                return await job.invoke(job)
             finally:
                 job.close_uploads()
         value, error = await self._threads.run(
-            partial(_outcome, handler, job), let_go=job.close_uploads, abandon_on_cancel=True
+            partial(_outcome, job), let_go=job.close_uploads, abandon_on_cancel=True
         )
         if error is None:
             return value
@@ -215,9 +209,9 @@ class Runner:
             del error  # else its traceback would keep all that the handler had in hand
 
 
-def _outcome(handler: AnyHandler, job: Job[Any]) -> tuple[Any, BaseException | None]:
+def _outcome(job: Job[Any]) -> tuple[Any, BaseException | None]:
     try:
-        return handler.invoke(job), None
+        return job.invoke(job), None
     except BaseException as error:  # noqa: BLE001 - a SystemExit must not end the thread
         return None, error
 

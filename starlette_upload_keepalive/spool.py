@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Literal
+from typing import Any
 
-from .job import Job
-
-RunIn = Literal["thread", "loop"]
+from .job import Job, RunIn
 
 
 class MemorySpool:
@@ -16,9 +14,9 @@ class MemorySpool:
     def __init__(self) -> None:
         self._waiting: dict[RunIn, deque[Job[Any]]] = {"thread": deque(), "loop": deque()}
 
-    def publish(self, job: Job[Any], run_in: RunIn) -> None:
+    def publish(self, job: Job[Any]) -> None:
         """Let a job wait for a thread, or for a task of the event loop."""
-        self._waiting[run_in].append(job)
+        self._waiting[job.run_in].append(job)
 
     def claim(self, run_in: RunIn) -> Job[Any] | None:
         """Take the job that has waited longest, if one waits."""

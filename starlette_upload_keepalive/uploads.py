@@ -17,10 +17,12 @@ from .handler import Handler, HandlerDecorator, ManyHandlerDecorator, Selection
 from .history import JobHistory
 from .intake import Intake
 from .job import Job, JobState
-from .runner import AnyHandler, Runner
+from .runner import Runner
 from .stage import Start
 from .storage import MIB, Storage
 from .threads import WorkerThreads
+
+AnyHandler = Handler[Any, Any, Any, Any]
 
 logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -283,7 +285,6 @@ class Uploads:
 
     def _new_runner(self, grace_period: float | None) -> Runner:
         return Runner(
-            self._handlers,
             threads=self._handler_threads,
             max_tasks=self._handler_tasks,
             grace_period=grace_period,

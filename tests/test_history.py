@@ -15,7 +15,13 @@ from starlette_upload_keepalive.job import Arguments
 def known(history: JobHistory) -> Job[Any]:
     with Upload.from_bytes(b"") as upload:
         job: Job[Any] = Job(
-            "h", [upload], Arguments(), context=copy_context(), on_done=history.mark_done
+            "h",
+            [upload],
+            Arguments(),
+            context=copy_context(),
+            run_in="loop",
+            invoke=repr,
+            on_done=history.mark_done,
         )
     job.close_uploads()
     history.add(job)

@@ -38,7 +38,13 @@ def told() -> list[Job[Any]]:
 @pytest.fixture
 def job(upload: Upload, told: list[Job[Any]]) -> Iterator[Job[Any]]:
     job: Job[Any] = Job(
-        "thumbnail", [upload], Arguments(), context=copy_context(), on_done=told.append
+        "thumbnail",
+        [upload],
+        Arguments(),
+        context=copy_context(),
+        run_in="loop",
+        invoke=repr,
+        on_done=told.append,
     )
     yield job
     job.close_uploads()
@@ -123,7 +129,15 @@ def test_job_of_a_closed_upload_keeps_no_other_open(upload: Upload) -> None:
         pass
 
     with pytest.raises(UploadClosed):
-        Job("h", [upload, closed], Arguments(), context=copy_context(), on_done=lambda _: None)
+        Job(
+            "h",
+            [upload, closed],
+            Arguments(),
+            context=copy_context(),
+            run_in="loop",
+            invoke=repr,
+            on_done=lambda _: None,
+        )
 
     assert upload._view.blob.owners == ["the code that made it"]
 

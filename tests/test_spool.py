@@ -6,14 +6,20 @@ from contextvars import copy_context
 from typing import Any
 
 from starlette_upload_keepalive import Job, Upload
-from starlette_upload_keepalive.job import Arguments
-from starlette_upload_keepalive.spool import MemorySpool, RunIn
+from starlette_upload_keepalive.job import Arguments, RunIn
+from starlette_upload_keepalive.spool import MemorySpool
 
 
-def made() -> Job[Any]:
+def made(run_in: RunIn) -> Job[Any]:
     with Upload.from_bytes(b"") as upload:
         job: Job[Any] = Job(
-            "h", [upload], Arguments(), context=copy_context(), on_done=lambda _: None
+            "h",
+            [upload],
+            Arguments(),
+            context=copy_context(),
+            run_in=run_in,
+            invoke=repr,
+            on_done=lambda _: None,
         )
     job.close_uploads()
     return job
@@ -21,10 +27,9 @@ def made() -> Job[Any]:
 
 def test_first_in_first_out_for_threads_and_loop_apart() -> None:
     spool = MemorySpool()
-    jobs = [made() for _ in range(6)]
-    for number, job in enumerate(jobs):
-        run_in: RunIn = "thread" if number % 2 else "loop"
-        spool.publish(job, run_in)
+    jobs = [made("thread" if number % 2 else "loop") for number in range(6)]
+    for job in jobs:
+        spool.publish(job)
 
     assert len(spool) == 6
     assert [spool.claim("loop") for _ in range(4)] == [jobs[0], jobs[2], jobs[4], None]

@@ -47,7 +47,13 @@ class Jobs:
     ) -> StagedJob:
         sources = sources or (self.upload(),)
         job: Job[Any] = Job(
-            "h", sources, Arguments(), context=copy_context(), on_done=self.finished.append
+            "h",
+            sources,
+            Arguments(),
+            context=copy_context(),
+            run_in="loop",
+            invoke=repr,
+            on_done=self.finished.append,
         )
         self.closing.callback(job.close_uploads)
         return StagedJob(job, sources, accepts, start, self.publish)
