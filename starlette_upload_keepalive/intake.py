@@ -12,7 +12,7 @@ import anyio
 from starlette.datastructures import FormData, Headers
 from starlette.requests import ClientDisconnect
 
-from .exceptions import UploadAborted
+from .exceptions import StorageFull, TooManyOpenFiles, UploadAborted
 from .job import Job
 from .multipart import FormItems, MultipartReader
 from .stage import Stage
@@ -114,6 +114,8 @@ class Intake:
             self._failure = UploadAborted()
             raise self._failure from error
         except Exception as error:
+            if isinstance(error, (StorageFull, TooManyOpenFiles)):  # divergence 3
+                logger.exception("An upload of %s could not be stored.", self._request)
             self._failure = error
             raise
 
