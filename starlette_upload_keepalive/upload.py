@@ -55,6 +55,9 @@ class Upload(FileAnnotation, UploadFile):
         field_name: The form field it came in, if it did.
     """
 
+    # Not in `vars`: FastAPI puts those into a validation error's answer.
+    __slots__ = ("_origin", "_view")
+
     def __init__(
         self,
         blob: Blob,
