@@ -594,11 +594,19 @@ async def test_shutdown_without_grace(
     assert uploads.jobs.counts()[JobState.CANCELLED] == 4
 
 
-async def test_handler_that_finishes_although_it_is_cancelled(upload: Upload) -> None:
+async def test_handler_that_finishes_although_it_is_cancelled(
+    upload: Upload, caplog: pytest.LogCaptureFixture
+) -> None:
     uploads = Uploads(grace_period=0)
+    children: list[Job[Any]] = []
+
+    @uploads.handler()
+    def child(upload: Upload) -> None:
+        pytest.fail("not reached")  # pragma: no cover
 
     @uploads.handler()
     async def stubborn(upload: Upload) -> str:
+        children.append(child.submit(upload))
         with anyio.CancelScope(shield=True):
             await anyio.wait_all_tasks_blocked()
         return "finished"
@@ -616,6 +624,9 @@ async def test_handler_that_finishes_although_it_is_cancelled(upload: Upload) ->
 
     assert (jobs[0].state, jobs[0].result) == (JobState.SUCCEEDED, "finished")
     assert (jobs[1].state, jobs[1].error) == (JobState.FAILED, "ValueError: while cleaning up")
+    assert [job.state for job in children] == [JobState.CANCELLED]
+    assert len(lost(caplog)) == 1
+    assert upload._view.blob.owners == ["the test"]
 
 
 async def test_nothing_is_taken_while_the_rest_is_cancelled(
@@ -839,6 +850,23 @@ async def test_submit_from_a_thread_of_the_users_own(uploads: Uploads, upload: U
         thread.start()
         await anyio.to_thread.run_sync(thread.join)
         assert (await jobs[0].wait()).result == "data"
+
+
+async def test_submit_from_a_thread_when_running_has_just_ended(
+    uploads: Uploads, upload: Upload
+) -> None:
+    @uploads.handler()
+    async def handler(upload: Upload) -> None: ...
+
+    async with at_work(uploads):
+        runner = uploads._runner
+        assert runner is not None
+        assert runner._portal is not None
+        await runner._portal.stop()
+        with pytest.raises(NotRunning):
+            await anyio.to_thread.run_sync(handler.submit, upload)
+
+    assert upload._view.blob.owners == ["the test"]
 
 
 async def test_threads_submit_while_running_ends(uploads: Uploads, upload: Upload) -> None:
