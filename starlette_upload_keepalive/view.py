@@ -156,10 +156,14 @@ class View:
 
     def _become(self, blob: Blob, owner: Owner) -> None:
         """See another blob from now on."""
+        try:
+            former = self.check_owned()
+        except UploadClosed:  # another thread let go meanwhile
+            owner.let_go()
+            raise
         self._close_file()
-        former, self._owner, self._blob = self._owner, owner, blob
-        if former is not None:
-            former.let_go()
+        self._owner, self._blob = owner, blob
+        former.let_go()
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
@@ -169,13 +173,18 @@ class View:
                 if each is not None:
                     closing.callback(each.close)
 
-    def check_owned(self) -> None:
-        """Raise `UploadClosed` if the owner has let go."""
+    def check_owned(self) -> Owner:
+        """Return the owner.
+
+        Raises:
+            UploadClosed: The owner has let go.
+        """
         if self._owner is None:
             raise UploadClosed(
                 f"The upload is closed: {self.owner_name} has let go of it. Code that outlives "
                 "its owner takes a view of its own first, with detach(file) or submit(file)."
             )
+        return self._owner
 
 
 def chunks_of(file: BinaryIO) -> Iterator[bytes]:
