@@ -101,6 +101,7 @@ class ExposedPath:
                 owner.let_go()
 
     def _remove(self) -> None:
-        if os.name != "posix" and self._path.exists():
-            self._path.chmod(0o600)  # Windows does not delete what is read-only
+        # Windows does not delete what is read-only.
+        if os.name != "posix" and self._path.exists():  # pragma: no cover - other systems
+            self._path.chmod(0o600)
         self._path.unlink(missing_ok=True)
