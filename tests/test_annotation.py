@@ -36,7 +36,7 @@ PARAMETERS: dict[str, tuple[Any, Any, Any]] = {
 
 def app_of(annotation: Any, default: Any, *, kept_alive: bool) -> FastAPI:
     async def endpoint(photo: Any = None) -> list[dict[str, Any]]:
-        photos = cast("list[Any]", photo if isinstance(photo, list) else [photo] if photo else [])
+        photos: list[Any] = [photo] if hasattr(photo, "filename") else photo or []
         return [{"name": photo.filename, "data": (await photo.read()).decode()} for photo in photos]
 
     endpoint.__annotations__["photo"] = annotation

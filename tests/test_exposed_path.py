@@ -150,6 +150,15 @@ async def test_what_is_closed_has_no_path(storage: Storage) -> None:
             await enter(late, how)
 
 
+async def test_left_again_does_nothing(storage: Storage) -> None:
+    """P2: a double close lets go once."""
+    async with make_upload(storage, b"abc") as upload:
+        exposed = upload.as_path()
+        with exposed:
+            exposed.__exit__(None, None, None)
+        assert upload._view.blob.owners == ["the test"]
+
+
 @pytest.mark.parametrize("suffix", ["/../x", "a/b", "\0"])
 async def test_a_suffix_leads_nowhere_else(storage: Storage, suffix: str) -> None:
     async with make_upload(storage, b"abc") as upload:

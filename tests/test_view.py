@@ -177,6 +177,22 @@ def test_a_copy_that_fails_leaves_nothing(
     view.let_go()
 
 
+def test_a_view_that_is_closed_while_it_is_copied_stays_closed(storage: Storage) -> None:
+    """P2: another thread lets go in mid-share."""
+
+    class LettingGo(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            view.let_go()
+            return b""
+
+    view = view_of(storage, b"abc")
+    view.put(LettingGo(b"theirs"))
+    with pytest.raises(UploadClosed):
+        view.sealed()
+    assert view.closed
+    assert storage.open_blobs == 0
+
+
 # Put
 
 
