@@ -48,17 +48,19 @@ def test_every_row_is_printed_with_figures(name: str, capsys: pytest.CaptureFixt
             assert all(0 < figure < math.inf for figure in figures), table
 
 
-def test_speed_is_told_against_the_first_contender_of_the_same_round(
+def test_contenders_take_turns_and_are_compared_within_a_round(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 0.0
-    # The machine gets slower and slower, for both alike.
+    turns: list[str] = []
+    # For the check and three rounds; the machine gets slower and slower, for both alike.
     durations = {"slow": iter([0, 2, 4, 8]), "fast": iter([0, 1, 2, 4])}
 
     def contender(name: str) -> Contender:
         async def run() -> None:
             nonlocal now
             now += next(durations[name])
+            turns.append(name)
 
         return Contender(name, run, check=run)
 
@@ -67,6 +69,7 @@ def test_speed_is_told_against_the_first_contender_of_the_same_round(
     rate = Unit("MB/s", 200, is_rate=True)
     asyncio.run(bench.race("Race", rate, [contender("slow"), contender("fast")]))
 
+    assert turns == [*["slow", "fast"], *["slow", "fast"], *["fast", "slow"], *["slow", "fast"]]
     slow, fast = bench.tables[0].rows
     assert (slow.figure.median, fast.figure.median) == (50, 100)
     assert (fast.speed.low, fast.speed.median, fast.speed.high) == (2, 2, 2)
