@@ -1,0 +1,29 @@
+"""What all tests share: both event loops, the checks for leaks, and no silent skips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+from tests.leak_checks import no_leaks
+
+__all__ = ["anyio_backend", "no_leaks"]
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run an async test, marked `pytest.mark.anyio`, on each event loop."""
+    backend: str = request.param
+    return backend
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a skipped test where all are required, so that none is missed for good."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("SUKA_REQUIRE_ALL"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although SUKA_REQUIRE_ALL is set: {report.longreprtext}"
+    return report
