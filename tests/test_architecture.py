@@ -1,0 +1,150 @@
+"""The package keeps to its own plan: who may import whom, what is public, what is out of bounds."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import starlette_upload_keepalive as package
+
+ROOT = Path(__file__).parents[1]
+FOLDER = Path(package.__file__).parent
+# From bottom to top: a module may import only those before it.
+ORDER = (
+    "exceptions",
+    "threads",
+    "private_file",
+    "storage",
+    "blob",
+    "saving",
+    "exposed_path",
+    "view",
+    "annotation",
+    "upload",
+    "detaching",
+    "multipart",
+    "job",
+    "stage",
+    "intake",
+    "form_hook",
+    "spool",
+    "history",
+    "handler",
+    "runner",
+    "uploads",
+    "middleware",
+)
+MODULES = {
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts): path
+    for path in sorted(FOLDER.rglob("*.py"))
+    if path != FOLDER / "__init__.py"
+}
+each_module = pytest.mark.parametrize("module", MODULES)
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def imports(module: str) -> set[str]:
+    """Return which of our modules it imports, for the type checker's eyes only or not."""
+    found = set[str]()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = [package.__name__, *module.split(".")][: -node.level or None]
+            prefix = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
+            found |= {f"{prefix}.{alias.name}" for alias in node.names}
+    inside = {name.partition(".")[2] for name in found if name.split(".")[0] == package.__name__}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in inside}
+
+
+def test_order_lists_every_module() -> None:
+    assert sorted(ORDER) == sorted(MODULES)
+
+
+@each_module
+def test_imports_run_downwards(module: str) -> None:
+    assert imports(module) <= set(ORDER[: ORDER.index(module)])
+
+
+def test_form_hook_knows_nothing_of_running_jobs() -> None:
+    reached, ahead = set[str](), {"form_hook"}
+    while ahead:
+        reached |= ahead
+        ahead = {name for module in ahead for name in imports(module)} - reached
+    assert not reached & {"handler", "runner", "uploads", "middleware"}
+
+
+@each_module
+def test_private_parts_of_starlette_stay_in_form_hook(module: str) -> None:
+    if module != "form_hook":
+        code = ast.unparse(tree(module))
+        assert not re.findall(r"starlette\._\w+|\w+\._get_form\b|(?<!\bself)\._form\b", code)
+
+
+@each_module
+def test_out_of_bounds(module: str) -> None:
+    nodes = list(ast.walk(tree(module)))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    sources = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+
+    # Validation must survive `python -O`.
+    assert not [node.lineno for node in nodes if isinstance(node, ast.Assert)]
+    # One code for each event loop: anyio's.
+    assert not {name for name in names | sources if name and name.split(".")[0] == "asyncio"}
+    # It runs the endpoint in a task of its own and hides the client's disconnect.
+    assert "BaseHTTPMiddleware" not in {
+        name.name for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names
+    } | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def test_all_is_the_public_surface() -> None:
+    names = {
+        name
+        for name, value in vars(package).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert names | {"__version__"} == set(package.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in package.__all__ if name != "__version__"])
+def test_public_name_is_documented_and_tells_where_it_lives(name: str) -> None:
+    value = getattr(package, name)
+
+    assert inspect.cleandoc(value.__doc__ or "")
+    assert value.__name__ == name
+    assert getattr(sys.modules[value.__module__], name) is value
+    assert value.__module__.startswith(f"{package.__name__}.")
+
+
+def test_import_has_no_side_effects_and_needs_no_optional_library() -> None:
+    script = """
+import sys, threading
+from starlette.requests import Request
+
+form, before = Request._get_form, set(sys.modules)
+import starlette_upload_keepalive
+
+optional = {"fastapi", "hypercorn", "pandas", "PIL", "pydantic", "trio", "uvicorn"}
+assert not optional & (set(sys.modules) - before)
+assert Request._get_form is form
+assert threading.active_count() == 1
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_version_is_stated_once() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## \[?([^\]\s]+)", changelog, re.MULTILINE)
+
+    assert newest
+    assert newest[1] == package.__version__
