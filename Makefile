@@ -1,0 +1,46 @@
+# Everything runs in .venv, which the first target makes. Needs Python >= 3.10 with venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check format clean
+
+help:
+	@echo "make demo    start the example app on a free port of this machine"
+	@echo "make test    run the tests"
+	@echo "make check   run every check: style, types, coverage, old and new versions, the wheel"
+	@echo "make format  put the code in the project's style"
+	@echo "make clean   remove the environments and all caches"
+
+demo: $(VENV)/.demo
+	@$(BIN)/python -m examples.gallery
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.check
+	$(BIN)/nox --parallel auto
+
+format: $(VENV)/.lint
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:
+	rm -rf $(VENV) .nox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The package and one group of pyproject.toml; installed anew when that file changes.
+$(VENV)/.%: pyproject.toml $(VENV)/pip
+	@echo "Installing what \"$*\" needs ..."
+	@$(BIN)/python -m pip install --quiet --editable . --group $*
+	@touch $@
+
+# Dependency groups need pip >= 25.1.
+$(VENV)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
