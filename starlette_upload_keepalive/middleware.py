@@ -10,6 +10,8 @@ from . import form_hook
 from .intake import SCOPE_KEY, Intake
 from .uploads import Uploads
 
+_MULTIPART = form_hook.MULTIPART.encode()
+
 
 class UploadKeepAliveMiddleware:
     """Keeps the files of a form usable, and hands them to handlers afterwards.
@@ -75,7 +77,7 @@ def _is_multipart(scope: Scope) -> bool:
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     for name, value in headers:
         if name == b"content-type":
-            return value.lstrip()[:19].lower() == form_hook.MULTIPART
+            return value.lstrip()[:19].lower() == _MULTIPART
     return False
 
 

@@ -27,7 +27,8 @@ class Runner:
     """Runs jobs for as long as `running` lasts. Made anew for each event loop.
 
     Args:
-        threads: Where plain functions run; as many at once as they allow.
+        threads: Where plain functions run.
+        max_threads: How many of them run at once.
         max_tasks: How many ``async`` functions run at once.
         grace_period: The seconds that jobs get to finish; no limit if None.
     """
@@ -36,12 +37,13 @@ class Runner:
         self,
         *,
         threads: WorkerThreads,
+        max_threads: int,
         max_tasks: int,
         grace_period: float | None,
     ) -> None:
         self._threads = threads
         self._grace_period = grace_period
-        self._free: dict[RunIn, int] = {"thread": threads.limit, "loop": max_tasks}
+        self._free: dict[RunIn, int] = {"thread": max_threads, "loop": max_tasks}
         self._spool = MemorySpool()
         self._running: dict[Job[Any], CancelScope] = {}
         self._loop_thread: int | None = None
@@ -218,9 +220,6 @@ def _outcome(job: Job[Any]) -> tuple[Any, BaseException | None]:
 
 def _is_shutdown(error: BaseException) -> bool:
     """Whether the task is being cancelled, unlike a handler that raises what cancels it."""
-    inner = getattr(error, "exceptions", None)
-    if inner is not None:  # a group may hold the handler's own errors too
-        return all(map(_is_shutdown, inner))
     if not isinstance(error, anyio.get_cancelled_exc_class()):
         return False
     return anyio.current_effective_deadline() == -math.inf

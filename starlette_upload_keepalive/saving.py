@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -9,6 +10,9 @@ from pathlib import Path
 
 from .blob import Blob
 from .storage import MIB
+
+# What link(2) says on a filesystem that knows no links, such as exFAT.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def save(blob: Blob, destination: Path, *, overwrite: bool) -> Path:
@@ -31,10 +35,21 @@ def save(blob: Blob, destination: Path, *, overwrite: bool) -> Path:
         if overwrite:
             os.replace(partial, destination)
         else:
-            os.link(partial, destination)  # unlike a rename, this never replaces
+            _name(partial, destination)
     finally:
         partial.unlink(missing_ok=True)
     return destination
+
+
+def _name(partial: Path, destination: Path) -> None:
+    try:
+        os.link(partial, destination)  # unlike a rename, this never replaces
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Claim the name, and then replace what claims it: a reader may find it empty in between.
+        os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        os.replace(partial, destination)
 
 
 def copy(blob: Blob, path: Path, *, mode: int) -> None:

@@ -140,6 +140,8 @@ class Stage:
 
     def _take(self, which: Callable[[StagedJob], bool]) -> list[StagedJob]:
         with self._lock:
+            if not self._staged:
+                return []
             taken = [staged for staged in self._staged if which(staged)]
             self._staged = [staged for staged in self._staged if staged not in taken]
         return taken

@@ -34,10 +34,11 @@ class WorkerThreads:
     that sleep, one write of an upload waits for as long as they do.
 
     Args:
-        limit: How many threads may be busy at once, in each event loop.
+        limit: How many threads may be busy at once, in each event loop; None
+            for anyio's forty.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int | None) -> None:
         self.limit = limit
 
     async def run(
@@ -78,7 +79,9 @@ class WorkerThreads:
             if turn.acquire(blocking=False):
                 let_go()
 
-    def _own_limiter(self) -> CapacityLimiter:
+    def _own_limiter(self) -> CapacityLimiter | None:
+        if self.limit is None:
+            return None
         limiters: _Limiters | None = _limiters.get(None)
         if limiters is None:
             limiters = weakref.WeakKeyDictionary()

@@ -6,7 +6,6 @@ import mimetypes
 import os
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +88,7 @@ class Upload(FileAnnotation, UploadFile):
             filename: The name that it shall bear.
             content_type: Its media type; guessed from the filename if None.
         """
-        storage = Storage(memory_max_size=len(data), memory_budget=len(data))
+        storage = Storage(memory_max_size=len(data), memory_budget=len(data), io_threads=None)
         upload = cls._made(Blob(storage), filename, content_type)
         upload._view.blob.fill([data])
         upload.size = len(data)
@@ -110,7 +109,7 @@ class Upload(FileAnnotation, UploadFile):
             path: The file. It is copied, and stays as it is.
             filename: The name that it shall bear; the path's own if None.
             content_type: Its media type; guessed from the filename if None.
-            storage: Where the copy is to live; one of its own if None.
+            storage: Where the copy is to live; one for it alone if None.
 
         Raises:
             OSError: The file can't be read, or there is no space for the copy.
@@ -123,7 +122,7 @@ class Upload(FileAnnotation, UploadFile):
             with source.open("rb") as file:
                 yield from chunks_of(file)
 
-        blob = Blob(storage or Storage())
+        blob = Blob(storage or Storage(io_threads=None))
         upload = cls._made(blob, source.name if filename is None else filename, content_type)
         try:
             await blob.fill_in_thread(read)
@@ -148,14 +147,14 @@ class Upload(FileAnnotation, UploadFile):
             stream: The bytes, in pieces of any size.
             filename: The name that it shall bear.
             content_type: Its media type; guessed from the filename if None.
-            storage: Where the bytes are to live; one of its own if None.
+            storage: Where the bytes are to live; one for them alone if None.
 
         Raises:
             OSError: There is no space for the bytes.
 
         Cancellation: what was read so far is dropped.
         """
-        blob = Blob(storage or Storage())
+        blob = Blob(storage or Storage(io_threads=None))
         upload = cls._made(blob, filename, content_type)
         try:
             async for chunk in stream:
@@ -343,8 +342,10 @@ class Upload(FileAnnotation, UploadFile):
         if view is None or view.closed:
             return
         forgotten = f"{self!r} of field {self.field_name!r} was not closed by {view.owner_name}."
-        view.let_go()
-        warnings.warn(forgotten, ResourceWarning, stacklevel=2, source=self)
+        try:
+            view.let_go()
+        finally:
+            warnings.warn(forgotten, ResourceWarning, stacklevel=2, source=self)
 
     # Between this package's modules
 
@@ -365,6 +366,10 @@ class Upload(FileAnnotation, UploadFile):
 
 def let_go_of_all(uploads: Iterable[Upload]) -> None:
     """Close uploads, each of them, even if closing another one raises."""
-    with ExitStack() as closing:
-        for upload in uploads:
-            closing.callback(upload._let_go)
+    remaining = iter(uploads)
+    for upload in remaining:
+        try:
+            upload._let_go()
+        except BaseException:  # noqa: PERF203
+            let_go_of_all(remaining)
+            raise

@@ -95,7 +95,8 @@ class Uploads:
         )
         self.jobs = JobHistory(job_history)
         self._handlers: dict[str, AnyHandler] = {}
-        self._handler_threads = WorkerThreads(handler_threads)
+        self._threads = WorkerThreads(handler_threads)
+        self._handler_threads = handler_threads
         self._handler_tasks = handler_tasks
         self._grace_period = grace_period
         self._runner: Runner | None = None
@@ -285,7 +286,8 @@ class Uploads:
 
     def _new_runner(self, grace_period: float | None) -> Runner:
         return Runner(
-            threads=self._handler_threads,
+            threads=self._threads,
+            max_threads=self._handler_threads,
             max_tasks=self._handler_tasks,
             grace_period=grace_period,
         )

@@ -241,3 +241,20 @@ async def test_it_runs_in_a_thread_of_ours(
         await upload.save(tmp_path / "saved")
     assert len(threads) == 1
     assert threads != [threading.get_ident()]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+async def test_a_filesystem_without_links_will_do(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    async with make_upload(storage, b"abc") as upload:
+        saved = await upload.save(tmp_path / "saved")
+        assert saved.read_bytes() == b"abc"
+        with pytest.raises(FileExistsError):
+            saving._name(tmp_path / "another", saved)  # taken since it was looked for
+    assert saved.read_bytes() == b"abc"
+    assert os.listdir(tmp_path) == ["saved"]
