@@ -43,7 +43,7 @@ class MultipartReader:
     """Reads one multipart body, and owns every file from its first byte.
 
     Values, limits and messages are those of the newest Starlette, but for the
-    divergences 1 and 3 of the documentation.
+    divergences 1, 3 and 7.
 
     Args:
         headers: The request's.

@@ -605,11 +605,11 @@ async def test_handler_that_finishes_although_it_is_cancelled(
         pytest.fail("not reached")  # pragma: no cover
 
     @uploads.handler()
-    async def stubborn(upload: Upload) -> str:
+    async def stubborn(upload: Upload, job: JobContext) -> bool:
         children.append(child.submit(upload))
         with anyio.CancelScope(shield=True):
             await anyio.wait_all_tasks_blocked()
-        return "finished"
+        return job.cancelled
 
     @uploads.handler()
     async def clumsy(upload: Upload) -> None:
@@ -622,7 +622,7 @@ async def test_handler_that_finishes_although_it_is_cancelled(
         jobs: list[Job[Any]] = [stubborn.submit(upload), clumsy.submit(upload)]
         await anyio.lowlevel.checkpoint()
 
-    assert (jobs[0].state, jobs[0].result) == (JobState.SUCCEEDED, "finished")
+    assert (jobs[0].state, jobs[0].result) == (JobState.SUCCEEDED, True)
     assert (jobs[1].state, jobs[1].error) == (JobState.FAILED, "ValueError: while cleaning up")
     assert [job.state for job in children] == [JobState.CANCELLED]
     assert len(lost(caplog)) == 1
@@ -774,6 +774,35 @@ async def test_cancelled_block(
     assert upload._view.blob.owners == ["the test"]
     with pytest.raises(NotRunning):
         on_loop.handler.submit(upload, 1)
+
+
+async def test_nothing_is_taken_once_the_block_is_cancelled(
+    uploads: Uploads, upload: Upload
+) -> None:
+    raised: list[NotRunning] = []
+
+    @uploads.handler()
+    def never(upload: Upload) -> None:
+        pytest.fail("not reached")  # pragma: no cover
+
+    @uploads.handler()
+    async def submit_when_cancelled(upload: Upload) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            try:
+                never.submit_now(upload)
+            except NotRunning as error:
+                raised.append(error)
+
+    with anyio.CancelScope() as scope:
+        async with at_work(uploads):
+            submit_when_cancelled.submit(upload)
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+            await anyio.sleep_forever()
+
+    assert len(raised) == 1
 
 
 async def test_failure_while_the_block_is_cancelled_stays_in_its_job(
