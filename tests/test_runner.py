@@ -780,6 +780,7 @@ async def test_nothing_is_taken_once_the_block_is_cancelled(
     uploads: Uploads, upload: Upload
 ) -> None:
     raised: list[NotRunning] = []
+    left = anyio.Event()
 
     @uploads.handler()
     def never(upload: Upload) -> None:
@@ -791,7 +792,7 @@ async def test_nothing_is_taken_once_the_block_is_cancelled(
             await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.wait_all_tasks_blocked()  # until the block has been left
+                await left.wait()
             try:
                 never.submit_now(upload)
             except NotRunning as error:
@@ -802,7 +803,10 @@ async def test_nothing_is_taken_once_the_block_is_cancelled(
             submit_when_cancelled.submit(upload)
             await anyio.wait_all_tasks_blocked()
             scope.cancel()
-            await anyio.sleep_forever()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                left.set()
 
     assert len(raised) == 1
 
