@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn, cast
 
@@ -240,15 +241,16 @@ class Blob:
             UploadClosed: The last owner has let go before.
             OSError: No descriptor is left.
         """
-        with self._lock:
-            if self._data is not None:
-                return _ReadOnlyBytes(self._data)
-            return open(self._open_file().reopen(), "rb")
+        data = self._data
+        if data is not None:
+            return _ReadOnlyBytes(data)
+        with self._in_use() as file:
+            return open(file.reopen(), "rb")
 
     def open_writable(self) -> BinaryIO:
         """Open the one file for reading and writing; only for a blob on disk with one owner."""
-        with self._lock:
-            return cast("BinaryIO", open(self._open_file().duplicate(), "r+b"))
+        with self._in_use() as file:
+            return cast("BinaryIO", open(file.duplicate(), "r+b"))
 
     def link(self, path: Path) -> None:
         """Give the file one more name, without a copy; only for a blob on disk.
@@ -256,14 +258,19 @@ class Blob:
         Raises:
             OSError: The path exists, or lies on another filesystem.
         """
-        with self._lock:
-            self._open_file().link(path)
+        with self._in_use() as file:
+            file.link(path)
 
-    def _open_file(self) -> PrivateFile:
-        # In mid-close the file is there yet: its descriptor may be another's in a moment.
-        if self._closed or self._file is None:
-            self._raise_closed()
-        return self._file
+    @contextmanager
+    def _in_use(self) -> Generator[PrivateFile, None, None]:
+        # Owned rather than locked: who lets go meanwhile must not wait for the disk.
+        user = self.own("a use in progress")
+        try:
+            if self._file is None:
+                self._raise_closed()
+            yield self._file
+        finally:
+            user.let_go()
 
     def _raise_closed(self) -> NoReturn:
         raise UploadClosed(

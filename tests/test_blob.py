@@ -310,26 +310,28 @@ def test_no_reader_comes_in_while_it_closes(
     assert len(refused) == 1
 
 
-def test_nobody_closes_it_while_a_reader_opens(
+def test_a_reader_that_opens_owns_it_and_holds_nobody_up(
     on_disk: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P2: closing takes the lock that the reader holds."""
-    taken: list[bool] = []
+    """P2, P7: the last owner lets go in mid-open, at once; the reader has its bytes."""
     blob = Blob(on_disk)
     owner = blob.own("the test")
     blob.fill([b"abc"])
     reopen = PrivateFile.reopen
+    closed: list[bool] = []
 
-    def reopen_and_look(file: PrivateFile) -> int:
-        other = threading.Thread(target=lambda: taken.append(blob._lock.acquire(blocking=False)))
+    def let_go_and_reopen(file: PrivateFile) -> int:
+        other = threading.Thread(target=owner.let_go)
         other.start()
         other.join()
+        closed.append(blob.closed)
         return reopen(file)
 
-    monkeypatch.setattr(PrivateFile, "reopen", reopen_and_look)
-    blob.open().close()
-    assert taken == [False]
-    owner.let_go()
+    monkeypatch.setattr(PrivateFile, "reopen", let_go_and_reopen)
+    with blob.open() as file:
+        assert file.read() == b"abc"
+    assert closed == [False]
+    assert blob.closed
 
 
 # Failures and cancellation
