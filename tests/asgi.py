@@ -21,9 +21,8 @@ STARLETTE = tuple(int(number) for number in starlette.__version__.split(".")[:2]
 
 # Earlier ones leave the body's stream to the garbage collector, which trio tells of.
 behind_base_http_middleware = pytest.mark.filterwarnings(
-    "error::pytest.PytestUnraisableExceptionWarning"
-    if STARLETTE >= (1, 10)
-    else "ignore:.*object Request.stream:pytest.PytestUnraisableExceptionWarning"
+    *["ignore:.*object Request.stream:pytest.PytestUnraisableExceptionWarning"]
+    * (STARLETTE < (1, 10))
 )
 
 
@@ -208,9 +207,12 @@ async def lifespan(app: ASGIApp) -> AsyncGenerator[None, None]:
         if message["type"] != f"lifespan.{event}.complete":
             raise LifespanFailed(message.get("message", ""))
 
+    async def run() -> None:
+        await app(scope, receive_stream.receive, send_stream.send)
+
     failure: BaseException | None = None
     async with to_app, receive_stream, send_stream, from_app, anyio.create_task_group() as tasks:
-        tasks.start_soon(app, scope, receive_stream.receive, send_stream.send)
+        tasks.start_soon(run)
         try:
             await to_app.send({"type": "lifespan.startup"})
             await expect("startup")
