@@ -148,7 +148,9 @@ class Job(Generic[R]):
             The job itself.
 
         Raises:
-            WouldDeadlock: The job starts only after the request that asks.
+            WouldDeadlock: The job starts only after the request that asks. A
+                task that asyncio starts for the request (``gather``) is not
+                known to be its own, and waits in vain.
 
         Cancellation: the job goes on.
         """

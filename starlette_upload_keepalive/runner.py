@@ -70,7 +70,7 @@ class Runner:
                         raise
                     except BaseException as error:  # noqa: BLE001
                         failure = error  # the task group would wrap it
-                    await self.drain()
+                    await self.stop()
                 finally:
                     self._tasks = None
         finally:
@@ -115,6 +115,14 @@ class Runner:
             await self._idle()
         finally:
             self._cancelling = False
+
+    async def stop(self) -> None:
+        """Drain, and take no job any more.
+
+        Cancellation: leaves the jobs to be cancelled by the end of `running`.
+        """
+        await self.drain()
+        self._tasks = None
 
     async def _idle(self) -> None:
         while self._running or len(self._spool):

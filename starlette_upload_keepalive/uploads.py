@@ -239,13 +239,14 @@ class Uploads:
     def drained(self, receive: Receive) -> Receive:
         """Wrap a lifespan's ``receive``: drain before the app learns of the shutdown.
 
-        The handlers then still have the app's pools and clients.
+        The handlers then still have the app's pools and clients. No job is
+        taken afterwards.
         """
 
         async def receive_drained() -> Message:
             message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                await self.drain()
+            if message["type"] == "lifespan.shutdown" and self._runner is not None:
+                await self._runner.stop()
             return message
 
         return receive_drained

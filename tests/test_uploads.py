@@ -841,3 +841,27 @@ async def test_request_cancelled_while_its_jobs_run_within_it(
     assert [state for _, state, _ in outcomes(uploads)] == ["cancelled"]
     assert "is lost" in caplog.text
     assert uploads.stats().open_blobs == 0
+
+
+async def test_no_job_is_taken_once_the_app_shuts_down(uploads: Uploads) -> None:
+    """P8: what the app's own shutdown code submits would outlast the grace period."""
+    refused: list[NotRunning] = []
+
+    @uploads.handler()
+    def never(upload: Upload) -> None:
+        pytest.fail("not reached")  # pragma: no cover
+
+    @asynccontextmanager
+    async def submit_at_the_end(_: Starlette) -> AsyncGenerator[None, None]:
+        yield
+        with Upload.from_bytes(b"data") as upload:
+            try:
+                never.submit(upload)
+            except NotRunning as error:
+                refused.append(error)
+
+    app = Starlette(lifespan=submit_at_the_end)
+    app.add_middleware(UploadKeepAliveMiddleware, uploads=uploads)
+    async with lifespan(app):
+        pass
+    assert len(refused) == 1
