@@ -184,7 +184,7 @@ class Runner:
                 job.result = through_json(value, f"The result of {job.handler}", MAX_RESULT_SIZE)
                 stage.decide(200)
         except BaseException as error:
-            if _is_shutdown(error):
+            if _is_shutdown(error, job):
                 raise
             logger.exception(
                 "Job %s of handler %s failed: field %r, files %r.",
@@ -208,9 +208,13 @@ class Runner:
                 return await job.invoke(job)
             finally:
                 job.close_uploads()
-        value, error = await self._threads.run(
-            partial(_outcome, job), let_go=job.close_uploads, abandon_on_cancel=True
-        )
+        try:
+            value, error = await self._threads.run(
+                partial(_outcome, job), let_go=job.close_uploads, abandon_on_cancel=True
+            )
+        except anyio.get_cancelled_exc_class():
+            job.cancel_requested = True  # perhaps natively, so that nobody has asked it yet
+            raise
         if error is None:
             return value
         try:
@@ -226,11 +230,12 @@ def _outcome(job: Job[Any]) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-def _is_shutdown(error: BaseException) -> bool:
+def _is_shutdown(error: BaseException, job: Job[Any]) -> bool:
     """Whether the task is being cancelled, unlike a handler that raises what cancels it."""
     if not isinstance(error, anyio.get_cancelled_exc_class()):
         return False
-    return anyio.current_effective_deadline() == -math.inf
+    # A native cancel has no deadline.
+    return job.cancel_requested or anyio.current_effective_deadline() == -math.inf
 
 
 def _lose(job: Job[Any], *, close: bool = True) -> None:
