@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -227,7 +227,7 @@ def full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @contextmanager
-def no_descriptor_left() -> Iterator[None]:
+def no_descriptor_left() -> Generator[None, None, None]:
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
@@ -295,9 +295,9 @@ async def test_in_fastapi_they_are_told_apart_from_a_bad_request(full_device: Pa
     """Divergence 3: FastAPI makes "400 There was an error parsing the body" of what it can."""
     app = pytest.importorskip("fastapi").FastAPI()
 
-    @app.post("/")
     async def endpoint(photo: Upload) -> None: ...
 
+    app.post("/")(endpoint)
     app.add_middleware(UploadKeepAliveMiddleware, uploads=Uploads(directory=full_device))
     answer = await send_request(app, whole(3 * MIB))
     assert answer.status == 507

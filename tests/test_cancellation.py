@@ -70,20 +70,20 @@ class Cancelling:
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self.call.__await__()
         assert isinstance(steps, Generator)
-        step: Callable[[], Any] = lambda: next(steps)  # noqa: E731
+        step: Callable[[Any], Any] = steps.send
+        given: Any = None
         while True:
             try:
-                yielded = step()
+                yielded = step(given)
             except StopIteration as stop:
                 return stop.value
             if self.passed == self.at:
                 self.cancel()
             self.passed += 1
             try:
-                value = yield yielded
-                step = lambda value=value: steps.send(value)  # noqa: E731
+                step, given = steps.send, (yield yielded)
             except BaseException as error:  # noqa: BLE001
-                step = lambda error=error: steps.throw(error)  # noqa: E731
+                step, given = steps.throw, error
 
 
 class Cancellable:
@@ -93,20 +93,22 @@ class Cancellable:
         self.kind = kind
         self.at = 0
         self._cancel: Callable[[], object] = lambda: None
-        self._cancelling: Cancelling | None = None
+        self._passed = 0
 
     def layer(self, app: ASGIApp) -> ASGIApp:
         """Wrap the layer whose checkpoints count."""
 
         async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-            self._cancelling = Cancelling(app(scope, receive, send), self.at, self._cancel)
-            await self._cancelling
+            call = Cancelling(app(scope, receive, send), self.at, self._cancel)
+            try:
+                await call
+            finally:
+                self._passed = call.passed
 
         return wrapped
 
     async def run(self, call: Callable[[], Awaitable[object]]) -> bool:
         """Run a request. Returns whether it was cancelled."""
-        self._cancelling = None
         if self.kind == "native":
             task = asyncio.ensure_future(call())
             self._cancel = task.cancel
@@ -117,8 +119,7 @@ class Cancellable:
             with anyio.CancelScope() as scope:
                 self._cancel = scope.cancel
                 await call()
-        assert self._cancelling is not None
-        return self._cancelling.passed > self.at
+        return self._passed > self.at
 
 
 class Kept:
@@ -127,10 +128,9 @@ class Kept:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.uploads: list[Upload] = []
         self.files: list[BinaryIO] = []
-        made = multipart.Upload
 
         def keeping(*args: Any, **named: Any) -> Upload:
-            self.uploads.append(made(*args, **named))
+            self.uploads.append(Upload(*args, **named))
             return self.uploads[-1]
 
         monkeypatch.setattr(multipart, "Upload", keeping)

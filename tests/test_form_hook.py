@@ -84,7 +84,7 @@ async def test_outside_our_scopes_it_is_starlettes_method(
     starlettes_own: Any, body: bytes, limits: dict[str, int], inside_app: bool
 ) -> None:
     """P10: the same object, or the very same error."""
-    more = {"app": object()} if inside_app else {}
+    more: dict[str, Any] = {"app": object()} if inside_app else {}
     outcomes: list[Any] = []
 
     async def original(request: Request, **given: Any) -> Any:
@@ -95,7 +95,7 @@ async def test_outside_our_scopes_it_is_starlettes_method(
             raise
         return outcomes[-1]
 
-    Request._get_form = original  # type: ignore[method-assign]
+    Request._get_form = original  # type: ignore[method-assign,assignment]
     form_hook.install()
     request = Request(http_scope(**more), receiving(in_messages(body)))
     try:
@@ -117,7 +117,7 @@ async def test_the_limits_are_passed_to_what_was_there_before(starlettes_own: An
         given.append(limits)
         return result
 
-    Request._get_form = original  # type: ignore[method-assign]
+    Request._get_form = original  # type: ignore[method-assign,assignment]
     form_hook.install()
     form = await Request(http_scope())._get_form(of_a_later_version=7)  # type: ignore[call-arg]
     assert form is result
@@ -275,7 +275,7 @@ async def test_calls_at_once_get_one_form() -> None:
 
 @pytest.mark.parametrize("inside_app", [True, False])
 async def test_after_a_failure_everyone_gets_the_same_error(inside_app: bool) -> None:
-    more = {"app": object()} if inside_app else {}
+    more: dict[str, Any] = {"app": object()} if inside_app else {}
     expected = HTTPException if inside_app else MultiPartException
     errors: list[BaseException] = []
 

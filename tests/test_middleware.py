@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_upload_keepalive import JobState, Upload, UploadKeepAliveMiddleware, Uploads
+from starlette_upload_keepalive.stage import Start
 from tests.asgi import (
     Answer,
     behind_base_http_middleware,
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.anyio
 BODY = multipart(file_part(b"abc"))
 
 
-def start(status: int) -> Message:
+def begin(status: int) -> Message:
     return {"type": "http.response.start", "status": status, "headers": []}
 
 
@@ -62,12 +63,12 @@ async def plain_endpoint(request: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-def counting(**options: Any) -> tuple[Uploads, list[bytes]]:
+def counting(*, path: str | None = None, start: Start = "end") -> tuple[Uploads, list[bytes]]:
     """Make uploads with a handler of the field "photo", and the list of what it reads."""
     uploads = Uploads()
     seen: list[bytes] = []
 
-    @uploads.handler("photo", **options)
+    @uploads.handler("photo", path=path, start=start)
     async def read(photo: Upload) -> None:
         seen.append(await photo.read())
 
@@ -115,7 +116,7 @@ async def test_the_scope_is_clean_again_after_the_call() -> None:
 
 
 async def test_messages_pass_in_order_and_unchanged() -> None:
-    messages = [start(200), body(b"a", more=True), body(b"b", more=True), body(b"c")]
+    messages = [begin(200), body(b"a", more=True), body(b"b", more=True), body(b"c")]
     app = UploadKeepAliveMiddleware(answering(*messages))
     answer = await send_request(app, BODY)
     assert len(answer.messages) == 4
@@ -132,7 +133,7 @@ async def test_messages_pass_in_order_and_unchanged() -> None:
 async def test_the_status_decides(status: int, accepted: bool) -> None:
     """P4."""
     uploads, seen = counting()
-    app = UploadKeepAliveMiddleware(answering(start(status), body()), uploads)
+    app = UploadKeepAliveMiddleware(answering(begin(status), body()), uploads)
     async with uploads.running():
         await send_request(app, BODY)
         await uploads.drain()
@@ -144,7 +145,7 @@ async def test_the_status_decides(status: int, accepted: bool) -> None:
 async def test_only_the_first_start_counts(first: int, accepted: bool) -> None:
     """P4: a server refuses the second; what it sent stands."""
     uploads, seen = counting()
-    app = answering(start(first), start(700 - first), body())
+    app = answering(begin(first), begin(700 - first), body())
     async with uploads.running():
         await send_request(UploadKeepAliveMiddleware(app, uploads), BODY)
         await uploads.drain()
@@ -154,7 +155,7 @@ async def test_only_the_first_start_counts(first: int, accepted: bool) -> None:
 async def test_early_hints_decide_nothing() -> None:
     uploads, seen = counting(start="response")
     hint: Message = {"type": "http.response.early_hint", "links": [b"</a.css>"]}
-    app = UploadKeepAliveMiddleware(answering(hint, start(500), body()), uploads)
+    app = UploadKeepAliveMiddleware(answering(hint, begin(500), body()), uploads)
     async with uploads.running():
         answer = await send_request(app, BODY)
         await uploads.drain()
@@ -171,7 +172,7 @@ async def test_it_decides_before_the_answer_is_passed_on() -> None:
         if message["type"] == "http.response.start":
             at_start.extend(states(uploads))
 
-    app = UploadKeepAliveMiddleware(answering(start(404), body()), uploads)
+    app = UploadKeepAliveMiddleware(answering(begin(404), body()), uploads)
     await send_request(app, BODY, on_send=on_send)
     assert at_start == [JobState.DISCARDED]
 
@@ -180,10 +181,10 @@ async def test_it_decides_before_the_answer_is_passed_on() -> None:
     ("sent", "accepted"),
     [
         ([], False),
-        ([start(200)], True),
-        ([start(200), body(b"a", more=True)], True),
-        ([start(200), body()], True),
-        ([start(500), body()], False),
+        ([begin(200)], True),
+        ([begin(200), body(b"a", more=True)], True),
+        ([begin(200), body()], True),
+        ([begin(500), body()], False),
     ],
 )
 async def test_an_exception_changes_nothing_about_what_was_answered(
@@ -209,7 +210,7 @@ async def test_an_accepted_file_survives_a_server_that_fails_to_send(fails_at: s
         if message["type"] == fails_at:
             raise OSError("the client is gone")
 
-    app = UploadKeepAliveMiddleware(answering(start(200), body()), uploads)
+    app = UploadKeepAliveMiddleware(answering(begin(200), body()), uploads)
     async with uploads.running():
         with pytest.raises(OSError, match="the client is gone"):
             await send_request(app, BODY, on_send=on_send)
@@ -226,7 +227,7 @@ async def test_a_job_that_starts_with_the_response_does_so(last: Message) -> Non
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await Request(scope, receive).form()
-        await send(start(200))
+        await send(begin(200))
         await send(body(b"a", more=True))
         await anyio.wait_all_tasks_blocked()
         assert seen == []
@@ -246,7 +247,7 @@ async def test_a_job_starts_with_the_end_of_the_call_by_default() -> None:
     uploads, seen = counting()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await answering(start(200), body())(scope, receive, send)
+        await answering(begin(200), body())(scope, receive, send)
         await anyio.wait_all_tasks_blocked()
         assert seen == []
 
@@ -257,12 +258,12 @@ async def test_a_job_starts_with_the_end_of_the_call_by_default() -> None:
 
 
 @pytest.mark.parametrize("start_option", ["end", "response"])
-async def test_a_form_parsed_after_the_answer_still_counts(start_option: str) -> None:
+async def test_a_form_parsed_after_the_answer_still_counts(start_option: Start) -> None:
     """P4: a background task of the app asks for it; without a lifespan too."""
     uploads, seen = counting(start=start_option)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send(start(200))
+        await send(begin(200))
         await send(body())
         await Request(scope, receive).form()
 
@@ -272,12 +273,12 @@ async def test_a_form_parsed_after_the_answer_still_counts(start_option: str) ->
 
 
 @pytest.mark.parametrize("start_option", ["end", "response"])
-async def test_a_form_parsed_after_a_rejection_runs_nothing(start_option: str) -> None:
+async def test_a_form_parsed_after_a_rejection_runs_nothing(start_option: Start) -> None:
     """P4."""
     uploads, seen = counting(start=start_option)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send(start(400))
+        await send(begin(400))
         await send(body())
         await Request(scope, receive).form()
 
@@ -329,7 +330,6 @@ async def test_two_with_different_uploads_each_run_their_own(asks_first: bool) -
     assert (seen_by_outer, seen_by_inner) == ([b"abc"], [b"abc"])
 
 
-# BUG: without a runner, the outer one takes the handler of its own that has the same name.
 @pytest.mark.parametrize("outer_runs", [True, False])
 async def test_a_mounted_app_runs_its_own_handlers(
     outer_runs: bool, caplog: pytest.LogCaptureFixture
@@ -373,7 +373,7 @@ async def test_a_mounted_app_runs_its_own_handlers(
 )
 async def test_the_path_is_that_of_a_route(path: str, root: str, runs: bool) -> None:
     uploads, seen = counting(path="/photos")
-    app = UploadKeepAliveMiddleware(answering(start(200), body()), uploads)
+    app = UploadKeepAliveMiddleware(answering(begin(200), body()), uploads)
     async with uploads.running():
         await send_request(app, BODY, http_scope(path, root_path=root))
         await uploads.drain()
@@ -437,12 +437,15 @@ async def test_a_lifespan_can_be_had_again() -> None:
 
 
 async def test_a_startup_that_fails_is_told_unchanged() -> None:
+    failing = True
+
     @asynccontextmanager
-    async def failing(_: Starlette) -> AsyncGenerator[None, None]:
-        raise KeyError("no database")
+    async def app_lifespan(_: Starlette) -> AsyncGenerator[None, None]:
+        if failing:
+            raise KeyError("no database")
         yield
 
-    app = UploadKeepAliveMiddleware(Starlette(lifespan=failing))
+    app = UploadKeepAliveMiddleware(Starlette(lifespan=app_lifespan))
     messages = [{"type": "lifespan.startup"}]
     sent: list[str] = []
 
@@ -467,7 +470,7 @@ async def test_an_app_that_knows_no_lifespan_says_so_itself() -> None:
 
     async def send(_: Message) -> None: ...
 
-    with pytest.raises(NotImplementedError, match="^lifespan$"):
+    with pytest.raises(NotImplementedError, match=r"^lifespan$"):
         await UploadKeepAliveMiddleware(app)({"type": "lifespan"}, receive, send)
 
 
@@ -475,7 +478,7 @@ async def test_without_a_lifespan_jobs_run_in_their_request_and_the_log_says_so_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     uploads, seen = counting()
-    app = UploadKeepAliveMiddleware(answering(start(200), body()), uploads)
+    app = UploadKeepAliveMiddleware(answering(begin(200), body()), uploads)
     for _ in range(2):
         await send_request(app, BODY)
     assert seen == [b"abc", b"abc"]
@@ -488,7 +491,7 @@ async def test_without_jobs_nothing_is_said_of_the_lifespan(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     answer = await send_request(
-        UploadKeepAliveMiddleware(answering(start(200), body(b"ok"))), in_messages(BODY)
+        UploadKeepAliveMiddleware(answering(begin(200), body(b"ok"))), in_messages(BODY)
     )
     assert isinstance(answer, Answer)
     assert answer.body == b"ok"

@@ -220,6 +220,27 @@ def test_any_form_is_what_starlette_makes_of_it(parts: list[Part], size: int) ->
     assert in_loop(ours, chunks) == in_loop(starlettes, chunks)
 
 
+DISPOSITIONS = st.lists(
+    st.sampled_from(
+        [
+            *["form-data", "Form-Data", "attachment", ";", "; ", " ; ", "=", '"', '""', "\\", "'"],
+            *["name", "NAME", "filename", "filename*", '="a"', '="b c"', "=a", "=''b", "%41", " "],
+            *['; name="a"', '; filename="b"', "; filename=b.txt", '; x="y"', "\t", "é", "\x00"],
+        ]
+    ),
+    max_size=8,
+).map("".join)
+
+
+@against_the_newest
+@settings(deadline=None, max_examples=400)
+@given(dispositions=st.lists(DISPOSITIONS | DISPOSITIONS.map('form-data; name="n"'.__add__)))
+def test_any_disposition_is_what_starlette_makes_of_it(dispositions: list[str]) -> None:
+    heads = [f"Content-Disposition: {one}\r\n\r\n".encode() for one in dispositions]
+    body = multipart(*(head + b"1" for head in heads))
+    assert in_loop(ours, [body]) == in_loop(starlettes, [body])
+
+
 @against_the_newest
 @settings(deadline=None)
 @given(
@@ -276,7 +297,7 @@ def test_any_charset_gives_a_form(charset: str) -> None:
         try:
             theirs = in_loop(starlettes, [body], content_type)
         except ValueError:
-            theirs = [("a", data.decode("latin-1")), *found[1:]]  # type: ignore[list-item]
+            theirs = [("a", data.decode("latin-1")), *found[1:]]
         assert found == theirs
     assert len(found) == 2
 
