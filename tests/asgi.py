@@ -19,10 +19,13 @@ DISCONNECT: Message = {"type": "http.disconnect"}
 
 STARLETTE = tuple(int(number) for number in starlette.__version__.split(".")[:2])
 
-# Earlier ones leave the body's stream to the garbage collector, which trio tells of.
+# Earlier ones leave these to the garbage collector, which trio and anyio tell of.
 behind_base_http_middleware = pytest.mark.filterwarnings(
-    *["ignore:.*object Request.stream:pytest.PytestUnraisableExceptionWarning"]
-    * (STARLETTE < (1, 10))
+    *[
+        f"ignore:.*{left_open}:pytest.PytestUnraisableExceptionWarning"
+        for left_open in ["object Request.stream", "MemoryObject(Send|Receive)Stream"]
+        if STARLETTE < (1, 10)
+    ]
 )
 
 
