@@ -168,6 +168,11 @@ async def answer_with_broken_stream(photo: UploadFile) -> StreamingResponse:
     return StreamingResponse(stream())
 
 
+@app.post("/background")
+async def answer_first(photo: UploadFile, background: BackgroundTasks, gate: int) -> None:
+    background.add_task(pass_gate_async, gate)
+
+
 @app.post("/left")
 async def answer_to_nobody(request: Request, photo: UploadFile, gate: int) -> None:
     """Answer once the server knows that the client has gone."""
@@ -246,7 +251,7 @@ app.add_middleware(UploadKeepAliveMiddleware, uploads=uploads)
 
 
 class Recorder:
-    """Records the beginning and the end of each request, and the beginning of the shutdown."""
+    """Records when the request of an upload begins and ends, and when the shutdown begins."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -258,15 +263,22 @@ class Recorder:
                 record("shutdown", None)
             return message
 
-        if scope["type"] != "http":
+        status = None
+
+        async def send_recording(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        if scope.get("method") != "POST":
             await self.app(scope, receive_recording, send)
             return
         tag = parse_qs(scope["query_string"].decode()).get("tag", [None])[0]
         record("begin", tag)
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send_recording)
         finally:
-            record("end", tag)
+            record("end", tag, status=status)
 
 
 recorded = Recorder(app)

@@ -216,6 +216,8 @@ def test_client_that_leaves_during_the_upload_is_an_abort(
     assert log.count("Upload aborted: the client left during POST /status/200.") == 1
     assert "Traceback" not in log
     assert "rror" not in log
+    (end,) = site.server.records("end", tag)
+    assert end["status"] == 499  # if anything: nobody is there to read it
 
 
 # Bad input
