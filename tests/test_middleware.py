@@ -418,10 +418,15 @@ async def test_the_lifespan_runs_jobs_and_drains() -> None:
         middleware=[Middleware(UploadKeepAliveMiddleware, uploads=uploads)],
         lifespan=app_lifespan,
     )
-    async with lifespan(app):
+
+    async def once_the_app_shuts_down() -> None:
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+
+    async with anyio.create_task_group() as tasks, lifespan(app):
         await send_request(app, BODY)
         assert events == ["started"]
-        go_on.set()
+        tasks.start_soon(once_the_app_shuts_down)
     assert events == ["started", "worked", "stopped"]
 
 

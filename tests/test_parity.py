@@ -129,6 +129,8 @@ RICH = multipart(
     b'Content-Disposition: form-data; name="x"; filename="y"\r\nX-Custom:  spaced \r\nA: \r\n\r\nz',
     b"content-disposition: form-data; name=unquoted; filename*=UTF-8''%e2%82%ac.txt\r\n\r\nstar",
     b'Content-Disposition: form-data; name="q\\"uote"; filename="C:\\dir\\f.txt"\r\n\r\n1',
+    b'Content-Disposition: form-data; name="a"; filename="C:\\dir\\f.txt"\r\n\r\n1',
+    b'Content-Disposition: form-data; name="a"; filename="q\\"uote"\r\n\r\n1',
     b'Content-Disposition: form-data; name=""\r\n\r\nno name',
     b'Content-Disposition: form-data; name="b64"\r\nContent-Transfer-Encoding: base64\r\n\r\nYQ==',
     b"Content-Disposition: form-data; name=n\r\nContent-Type: multipart/mixed; boundary=i"
