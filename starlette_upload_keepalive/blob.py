@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, cast
 
 from .exceptions import UploadClosed
+from .memory_file import MemoryFile
 from .private_file import PrivateFile
 from .storage import KIB, MIB, Storage
 
@@ -243,7 +243,7 @@ class Blob:
         """
         data = self._data
         if data is not None:
-            return _ReadOnlyBytes(data)
+            return MemoryFile(data)
         with self._in_use() as file:
             return open(file.reopen(), "rb")
 
@@ -277,19 +277,3 @@ class Blob:
             "The upload is closed: its last owner has let go. Code that outlives the request "
             "takes its own view first, with detach(file) or handler.submit(file)."
         )
-
-
-class _ReadOnlyBytes(io.BytesIO):
-    """Bytes in memory as a file; the bytes are shared, not copied."""
-
-    def writable(self) -> bool:
-        return False
-
-    def write(self, *_: object) -> NoReturn:
-        raise io.UnsupportedOperation("write: the file of an upload is read-only")
-
-    def writelines(self, *_: object) -> NoReturn:
-        raise io.UnsupportedOperation("writelines: the file of an upload is read-only")
-
-    def truncate(self, *_: object) -> NoReturn:
-        raise io.UnsupportedOperation("truncate: the file of an upload is read-only")

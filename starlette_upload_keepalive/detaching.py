@@ -34,11 +34,14 @@ def detach(file: UploadFile) -> Upload:
         An upload at byte 0.
 
     Raises:
+        TypeError: It is no ``UploadFile``.
         UploadClosed: The file is closed.
         OSError: No descriptor is left, or no space for a copy.
     """
     if isinstance(file, Upload):
         return file._share(_OWNER)
+    if not isinstance(file, UploadFile):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"detach() takes an UploadFile, not {type(file).__name__}.")
     if file.file.closed:
         raise UploadClosed(
             f"{file!r} is closed already: detach it while its request is being answered, "

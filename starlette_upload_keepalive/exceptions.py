@@ -5,8 +5,9 @@
     UploadKeepAliveError
     ├── UploadClosed          (ValueError)       the upload's owner has let go of it
     ├── UploadAborted         (ClientDisconnect) the client left before its body was complete
-    ├── StorageFull           (HTTPException)    507: no space left for the bytes of an upload
-    ├── TooManyOpenFiles      (HTTPException)    503: no file handle left for an upload
+    ├── StorageError          (HTTPException)    500: the bytes of an upload can't be stored
+    │   ├── StorageFull                          507: no space is left for them
+    │   └── TooManyOpenFiles                     503: no file handle is left for them
     ├── NotRunning            (RuntimeError)     no runner is there to take the job
     ├── NotAccepted           (RuntimeError)     the request was answered with an error
     ├── WouldDeadlock         (RuntimeError)     a request waits for what starts after it
@@ -46,19 +47,31 @@ class UploadAborted(UploadKeepAliveError, ClientDisconnect, HTTPException):
         HTTPException.__init__(self, 499, "The client disconnected during the upload.")
 
 
-class StorageFull(UploadKeepAliveError, HTTPException):
+class StorageError(UploadKeepAliveError, HTTPException):
+    """Raised when the bytes of an upload can't be stored (500). The log has the cause."""
+
+    def __init__(
+        self,
+        status_code: int = 500,
+        detail: str = "The upload could not be stored.",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        HTTPException.__init__(self, status_code, detail, headers)
+
+
+class StorageFull(StorageError):
     """Raised when no space is left for the bytes of an upload (507)."""
 
     def __init__(self) -> None:
-        HTTPException.__init__(self, 507, "There is no space left to store the upload.")
+        super().__init__(507, "There is no space left to store the upload.")
 
 
-class TooManyOpenFiles(UploadKeepAliveError, HTTPException):
+class TooManyOpenFiles(StorageError):
     """Raised when no file handle is left for an upload (503)."""
 
     def __init__(self) -> None:
-        HTTPException.__init__(
-            self, 503, "Too many uploads are open. Try again in a moment.", {"Retry-After": "1"}
+        super().__init__(
+            503, "Too many uploads are open. Try again in a moment.", {"Retry-After": "1"}
         )
 
 

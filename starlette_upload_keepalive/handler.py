@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ class Selection:
         accept: Status codes that accept a file, besides 200 to 299.
 
     Raises:
-        ValueError: The field is empty, or the path is not one of a route.
+        ValueError: The field is empty, the path is not one of a route, or a pattern
+            not one of a media type.
+        TypeError: A status code is none.
     """
 
     field: str
@@ -61,6 +64,12 @@ class Selection:
     def __post_init__(self) -> None:
         if not self.field:
             raise ValueError("field must be the name of a form field, not empty.")
+        for pattern in self.content_types:
+            if "/" not in pattern and pattern != "*":
+                raise ValueError(f"content_type must be like 'image/*', not {pattern!r}.")
+        for status in self.accept:
+            if not isinstance(status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"accept must have status codes such as 303, not {status!r}.")
         if self.path is not None and not self.path.startswith("/"):
             raise ValueError(f"path must start with '/', not be {self.path!r}.")
         try:
@@ -173,11 +182,11 @@ class Handler(Generic[F, D, P, R]):
         """
         return self._submit(upload, args, kwargs, waive=True)
 
-    def stage_selected(self, intake: Intake) -> None:
+    def stage_selected(self, intake: Intake, path: str) -> None:
         """Stage a job for each file of a form that the handler runs for by itself."""
         if self._selection is None:
             return
-        for group in self._selection.groups(intake.uploads, intake.path):
+        for group in self._selection.groups(intake.uploads, path):
             job = self._job(group, Arguments(), intake.context.copy())
             staged = StagedJob(
                 job, group, self._selection.accepts, start=self._start, publish=self._publish
@@ -197,7 +206,10 @@ class Handler(Generic[F, D, P, R]):
     def _submit(self, upload: Any, args: Any, kwargs: Any, *, waive: bool) -> Job[R]:
         uploads = self._checked_uploads(upload)
         placeholders = [upload, None] if self._wants_context else [upload]
-        self._signature.bind(*placeholders, *args, **kwargs)
+        try:
+            self._signature.bind(*placeholders, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}.") from None
         job = self._job(uploads, Arguments.checked(args, kwargs), copy_context())
         try:
             stage = None if waive else _stage_of(uploads)
@@ -234,10 +246,19 @@ class Handler(Generic[F, D, P, R]):
             if not isinstance(upload, Upload):
                 raise TypeError(
                     f"{self.name} takes {'a list of uploads' if self._many else 'an Upload'}, "
-                    f"not {type(upload).__name__}. Is UploadKeepAliveMiddleware added to the "
-                    "app? A file that it did not parse can be detached first: detach(file)."
+                    f"not {type(upload).__name__}. {self._advice(upload)}"
                 )
         return uploads
+
+    def _advice(self, given: object) -> str:
+        if isinstance(given, UploadFile):
+            return (
+                "Is UploadKeepAliveMiddleware added to the app? A file that it did not parse "
+                "can be detached first: detach(file)."
+            )
+        if _is_sequence(given):
+            return "Submit each, or register the handler with many=True."
+        return "Give it the upload itself, not what was read from it."
 
     def _check_called_without_arguments(self) -> None:
         given = [None, None] if self._wants_context else [None]
@@ -297,8 +318,8 @@ def _wants_context(name: str, signature: inspect.Signature) -> bool:
 def _is_context(annotation: Any) -> bool:
     # With `from __future__ import annotations` it is text, perhaps not to be evaluated here.
     if isinstance(annotation, str):
-        return annotation.rpartition(".")[2] == JobContext.__name__
-    return annotation is JobContext
+        return re.search(rf"\b{JobContext.__name__}\b", annotation) is not None
+    return annotation is JobContext or JobContext in get_args(annotation)
 
 
 class HandlerDecorator(Protocol):

@@ -12,7 +12,7 @@ import anyio
 from starlette.datastructures import FormData, Headers
 from starlette.requests import ClientDisconnect
 
-from .exceptions import StorageFull, TooManyOpenFiles, UploadAborted
+from .exceptions import StorageError, UploadAborted
 from .job import Job
 from .multipart import FormItems, MultipartReader
 from .stage import Stage
@@ -41,17 +41,16 @@ class Intake:
         storage: Where files are to live.
         method: The method of the request.
         path: Its path, as the app routes it.
-        on_parsed: Called with the intake once its form is complete.
+        on_parsed: Called with the intake and the path once the form is complete.
     """
 
     def __init__(
-        self, storage: Storage, method: str, path: str, on_parsed: Callable[[Intake], None]
+        self, storage: Storage, method: str, path: str, on_parsed: Callable[[Intake, str], None]
     ) -> None:
-        self.path = path
         self.uploads: list[Upload] = []
         self.stage = Stage()
         self.context: Context = copy_context()
-        self._on_parsed = [on_parsed]
+        self._on_parsed = {on_parsed: path}
         self._storage = storage
         self._request = f"{method} {path}"
         self._form: RequestForm | None = None
@@ -60,13 +59,18 @@ class Intake:
         self._parsed: anyio.Event | None = None  # only where somebody waits for it
         self._ended = False
 
-    def join(self, on_parsed: Callable[[Intake], None]) -> None:
-        """Have one more told when the form is complete: a middleware further in."""
+    def join(self, on_parsed: Callable[[Intake, str], None], path: str) -> None:
+        """Have a middleware further in told, too, when the form is complete.
+
+        Args:
+            on_parsed: Called with the intake and the path, if it is not known yet.
+            path: The path of the request, as the app in there routes it.
+        """
         if on_parsed in self._on_parsed:
             return
-        self._on_parsed.append(on_parsed)
+        self._on_parsed[on_parsed] = path
         if self._form is not None:  # a middleware in between has asked for it
-            on_parsed(self)
+            on_parsed(self, path)
 
     async def form(
         self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any
@@ -80,6 +84,7 @@ class Intake:
 
         Raises:
             MultiPartException: The body is malformed, incomplete or above a limit.
+            StorageError: A file can't be stored (divergence 3).
             UploadAborted: The client has gone (divergence 4).
 
         Cancellation: every file is closed, and the form can't be had any more.
@@ -101,8 +106,8 @@ class Intake:
                         self._parsed.set()
                 self._keep(items)
                 self._form = RequestForm(items)
-                for told in self._on_parsed:
-                    told(self)
+                for on_parsed, path in self._on_parsed.items():
+                    on_parsed(self, path)
             return self._form
 
     async def _parse(
@@ -123,7 +128,7 @@ class Intake:
             self._failure = UploadAborted()
             raise self._failure from error
         except Exception as error:
-            if isinstance(error, (StorageFull, TooManyOpenFiles)):  # divergence 3
+            if isinstance(error, StorageError):  # divergence 3
                 logger.exception("An upload of %s could not be stored.", self._request)
             self._failure = error
             raise

@@ -23,6 +23,7 @@ R = TypeVar("R")
 RunIn = Literal["thread", "loop"]
 
 MAX_RESULT_SIZE = 64 * KIB
+MAX_ERROR_LENGTH = 4 * KIB
 
 
 class JobState(str, Enum):
@@ -95,8 +96,35 @@ class Job(Generic[R]):
         finished_at: When it was done, if it is (UTC).
         progress: What the handler told last, if it did.
         result: What the handler returned, if it did (JSON).
-        error: What the handler raised, if it did: the type and the message.
+        error: What the handler raised, if it did: the type and the message, of
+            which at most 4,096 characters.
     """
+
+    # No `vars`: FastAPI would answer with them, arguments and all, for an endpoint that returns
+    # the job instead of its id.
+    __slots__ = (
+        "__weakref__",
+        "_done_event",
+        "_on_done",
+        "arguments",
+        "cancel_requested",
+        "context",
+        "created_at",
+        "error",
+        "field",
+        "filenames",
+        "finished_at",
+        "handler",
+        "held_by",
+        "id",
+        "invoke",
+        "progress",
+        "result",
+        "run_in",
+        "started_at",
+        "state",
+        "uploads",
+    )
 
     def __init__(
         self,
@@ -149,8 +177,9 @@ class Job(Generic[R]):
 
         Raises:
             WouldDeadlock: The job starts only after the request that asks. A
-                task that asyncio starts for the request (``gather``) is not
-                known to be its own, and waits in vain.
+                task of asyncio's own (``gather``, ``wait_for`` before Python
+                3.12) or of ``from_thread.run`` is not known to belong to the
+                request, and waits in vain if the request waits for it.
 
         Cancellation: the job goes on.
         """
@@ -176,7 +205,7 @@ class Job(Generic[R]):
 
     def fail(self, error: BaseException) -> None:
         """Its handler raised."""
-        message = str(error)
+        message = str(error)[:MAX_ERROR_LENGTH]
         self.error = f"{type(error).__name__}: {message}" if message else type(error).__name__
         self.finish(JobState.FAILED)
 
@@ -185,6 +214,7 @@ class Job(Generic[R]):
         self.state = state
         self.finished_at = _now()
         self.held_by = None
+        self.context = Context()  # the history need not keep what the request had there
         if self._done_event is not None:
             self._done_event.set()
         self._on_done(self)

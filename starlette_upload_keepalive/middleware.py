@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import form_hook
 from .intake import SCOPE_KEY, Intake
-from .uploads import Uploads
+from .stage import current_stage
+from .uploads import Uploads, route_path
 
 _MULTIPART = form_hook.MULTIPART.encode()
 
@@ -26,11 +27,18 @@ class UploadKeepAliveMiddleware:
     Args:
         app: The ASGI app.
         uploads: The configuration and the handlers; the defaults if None.
+
+    Raises:
+        TypeError: What was given are no uploads.
     """
 
     def __init__(self, app: ASGIApp, uploads: Uploads | None = None) -> None:
+        if uploads is None:
+            uploads = Uploads()
+        elif not isinstance(uploads, Uploads):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"uploads must be an Uploads, such as Uploads(), not {uploads!r}.")
         self.app = app
-        self.uploads = Uploads() if uploads is None else uploads
+        self.uploads = uploads
         form_hook.install()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,9 +66,11 @@ class UploadKeepAliveMiddleware:
             if _is_last(message):
                 intake.stage.answered()
 
+        current_stage.set(intake.stage)
         try:
             await self.app(scope, receive, send_deciding)
         finally:
+            current_stage.set(None)
             scope.pop(SCOPE_KEY, None)
             stranded = intake.end()
             if stranded:
@@ -69,7 +79,7 @@ class UploadKeepAliveMiddleware:
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Another of these stands further out, and owns the request's files."""
         intake: Intake = scope[SCOPE_KEY]
-        intake.join(self.uploads.stage_selected)
+        intake.join(self.uploads.stage_selected, route_path(scope))
         await self.app(scope, receive, send)
 
 

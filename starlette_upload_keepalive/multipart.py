@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
 from .blob import Blob
-from .exceptions import StorageFull, TooManyOpenFiles
+from .exceptions import StorageError, StorageFull, TooManyOpenFiles
 from .storage import Storage
 from .upload import Origin, Upload, let_go_of_all
 
@@ -101,8 +101,8 @@ class MultipartReader:
 
         Raises:
             MultiPartException: The body is malformed, incomplete or above a limit.
-            StorageFull: No space is left.
-            TooManyOpenFiles: No file handle is left.
+            StorageError: A file can't be stored: no space or no handle is left, or
+                the directory is gone.
 
         Cancellation: every upload is closed, as after every error.
         """
@@ -157,11 +157,11 @@ class MultipartReader:
             if self._blob is not None and self._blob.batch_due:
                 await self._blob.write_out()
         except OSError as error:
-            if error.errno in _NO_SPACE:
-                raise StorageFull from error  # divergence 3
+            if error.errno in _NO_SPACE:  # divergence 3
+                raise StorageFull from error
             if error.errno in _NO_HANDLE:
                 raise TooManyOpenFiles from error
-            raise
+            raise StorageError from error
 
     # Called by the parser
 

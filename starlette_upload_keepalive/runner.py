@@ -14,6 +14,7 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
+from anyio.lowlevel import current_token
 
 from .job import MAX_RESULT_SIZE, Job, JobState, RunIn, through_json
 from .spool import MemorySpool
@@ -47,6 +48,7 @@ class Runner:
         self._spool = MemorySpool()
         self._running: dict[Job[Any], CancelScope] = {}
         self._loop_thread: int | None = None
+        self._loop: object = None
         self._tasks: TaskGroup | None = None
         self._portal: BlockingPortal | None = None
         self._changed: anyio.Event | None = None
@@ -61,7 +63,7 @@ class Runner:
         failure: BaseException | None = None
         try:
             async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
-                self._loop_thread = threading.get_ident()
+                self._loop_thread, self._loop = threading.get_ident(), current_token()
                 self._portal, self._tasks = portal, tasks
                 try:
                     try:
@@ -79,9 +81,14 @@ class Runner:
             raise failure
 
     @property
-    def in_this_thread(self) -> bool:
-        """Whether its event loop is that of the calling thread."""
-        return threading.get_ident() == self._loop_thread
+    def in_this_loop(self) -> bool:
+        """Whether the caller runs in its event loop."""
+        if threading.get_ident() != self._loop_thread:
+            return False
+        try:
+            return current_token() == self._loop
+        except RuntimeError:  # a callback of the loop, outside any task
+            return True
 
     def publish(self, job: Job[Any]) -> bool:
         """Let a job wait for its turn. From any thread.
@@ -92,8 +99,8 @@ class Runner:
         portal = self._portal
         if self._tasks is None or portal is None:
             return False
-        if self.in_this_thread:
-            return self._take(job)
+        if threading.get_ident() == self._loop_thread:
+            return self.in_this_loop and self._take(job)
         try:
             return portal.call(self._take, job)
         except RuntimeError:  # it ended meanwhile
@@ -244,9 +251,10 @@ def _lose(job: Job[Any], *, close: bool = True) -> None:
     if close:
         job.close_uploads()
     logger.error(
-        "Job %s of handler %s is lost, the app was shut down first: field %r, files %r.",
+        "Job %s of handler %s is lost, the app was shut down first%s: field %r, files %r.",
         job.id,
         job.handler,
+        "" if close or job.run_in == "loop" else " (its thread goes on until it returns)",
         job.field,
         job.filenames,
     )

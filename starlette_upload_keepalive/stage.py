@@ -164,4 +164,4 @@ NOT_RUNNING = (
 )
 
 current_stage: ContextVar[Stage | None] = ContextVar("current_stage", default=None)
-"""The stage of the job whose handler runs here."""
+"""The stage of the request that is served here, or of the job whose handler runs here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from pathlib import Path
@@ -50,8 +51,8 @@ class Storage:
             shares anyio's forty with sync endpoints, for a storage of one file.
 
     Raises:
-        ValueError: A size is negative, no thread is allowed, or the directory
-            does not exist.
+        ValueError: A number is no whole number or too small, or the directory
+            does not exist or can't be written.
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class Storage:
         directory: str | Path | None = None,
         io_threads: int | None = 8,
     ) -> None:
-        if memory_max_size < 0:
-            raise ValueError(f"memory_max_size must be 0 bytes or more, not {memory_max_size}.")
-        if memory_budget < 0:
-            raise ValueError(f"memory_budget must be 0 bytes or more, not {memory_budget}.")
-        if io_threads is not None and io_threads < 1:
-            raise ValueError(f"io_threads must be 1 or more, not {io_threads}.")
+        check_least("memory_max_size", memory_max_size, 0, " bytes")
+        check_least("memory_budget", memory_budget, 0, " bytes")
+        if io_threads is not None:
+            check_least("io_threads", io_threads, 1)
         if directory is not None and not Path(directory).is_dir():
             raise ValueError(f"directory {str(directory)!r} is no directory: create it first.")
+        if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
+            raise ValueError(f"directory {str(directory)!r} can't be written: allow this user to.")
         self.memory_max_size = memory_max_size
         self.memory = MemoryBudget(memory_budget)
         self.threads = WorkerThreads(io_threads)
@@ -87,3 +88,19 @@ class Storage:
         """Count a blob that was opened (+1) or closed (-1)."""
         with self._lock:
             self.open_blobs += change
+
+
+def check_least(name: str, value: object, least: int, unit: str = "") -> None:
+    """Check an option that is a whole number.
+
+    Args:
+        name: The option.
+        value: What was given.
+        least: The least that it may be.
+        unit: What it counts, for the error.
+
+    Raises:
+        ValueError: It is no whole number, or less.
+    """
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be {least}{unit} or more, not {value!r}.")

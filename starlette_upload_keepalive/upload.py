@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol, SupportsIndex, TypeVar
 
 from starlette.datastructures import Headers, UploadFile
 
@@ -337,11 +337,19 @@ class Upload(FileAnnotation, UploadFile):
         closed = ", closed" if self._view.closed else ""
         return f"<{type(self).__name__} {self.filename!r}, {self.size} bytes{closed}>"
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        # Two objects on one view would each close it; copy and pickle both ask here.
+        raise TypeError(
+            "An upload can't be copied or pickled. detach(file) gives another view of it; for "
+            "another process, save() it and hand over the path."
+        )
+
     def __del__(self) -> None:
         view: View | None = getattr(self, "_view", None)
         if view is None or view.closed:
             return
-        forgotten = f"{self!r} of field {self.field_name!r} was not closed by {view.owner_name}."
+        field = "" if self.field_name is None else f" of field {self.field_name!r}"
+        forgotten = f"{self!r}{field} was not closed by {view.owner_name}."
         try:
             view.let_go()
         finally:

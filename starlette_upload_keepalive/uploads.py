@@ -19,7 +19,7 @@ from .intake import Intake
 from .job import Job, JobState
 from .runner import Runner
 from .stage import Start
-from .storage import MIB, Storage
+from .storage import MIB, Storage, check_least
 from .threads import WorkerThreads
 
 AnyHandler = Handler[Any, Any, Any, Any]
@@ -79,14 +79,11 @@ class Uploads:
         grace_period: float = 30.0,
         job_history: int = 1000,
     ) -> None:
-        if handler_threads < 1:
-            raise ValueError(f"handler_threads must be 1 or more, not {handler_threads}.")
-        if handler_tasks < 1:
-            raise ValueError(f"handler_tasks must be 1 or more, not {handler_tasks}.")
+        check_least("handler_threads", handler_threads, 1)
+        check_least("handler_tasks", handler_tasks, 1)
+        check_least("job_history", job_history, 0, " jobs")
         if not 0 <= grace_period < math.inf:
-            raise ValueError(f"grace_period must be 0 seconds or more, not {grace_period}.")
-        if job_history < 0:
-            raise ValueError(f"job_history must be 0 jobs or more, not {job_history}.")
+            raise ValueError(f"grace_period must be 0 seconds or more, not {grace_period!r}.")
         self.storage = Storage(
             memory_max_size=memory_max_size,
             memory_budget=memory_budget,
@@ -169,6 +166,8 @@ class Uploads:
             raise TypeError("Write @uploads.handler(), with parentheses.")
         selection = None
         if field is not None:
+            if isinstance(accept, int):
+                raise TypeError(f"accept must be a collection of status codes: {{{accept}}}.")
             content_types = (content_type,) if isinstance(content_type, str) else content_type
             selection = Selection(
                 field,
@@ -216,7 +215,7 @@ class Uploads:
         Cancellation: jobs that run are cancelled too, and logged as lost.
         """
         if self._runner is not None:
-            if not self._runner.in_this_thread:
+            if not self._runner.in_this_loop:
                 raise RuntimeError("These uploads run in another event loop: make one per app.")
             yield
             return
@@ -259,12 +258,12 @@ class Uploads:
 
     def open_intake(self, scope: Scope) -> Intake:
         """Begin to take in what a request brings. The caller ends it."""
-        return Intake(self.storage, scope["method"], _route_path(scope), self.stage_selected)
+        return Intake(self.storage, scope["method"], route_path(scope), self.stage_selected)
 
-    def stage_selected(self, intake: Intake) -> None:
+    def stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""
         for handler in self._handlers.values():
-            handler.stage_selected(intake)
+            handler.stage_selected(intake, path)
 
     async def run_here(self, jobs: Sequence[Job[Any]]) -> None:
         """Run jobs to their end without a lifespan, in the request's own call.
@@ -275,8 +274,9 @@ class Uploads:
         if not self._told_no_runner:
             self._told_no_runner = True
             logger.warning(
-                "No lifespan was sent, so jobs run within their request. Enter "
-                "`async with uploads.running():`, or let the server send lifespan events."
+                "No lifespan was sent to the uploads of these handlers, so their jobs run within "
+                "the request. Give them to the middleware (uploads=uploads) and let the server "
+                "send lifespan events, or enter `async with uploads.running():`."
             )
         cancelled = anyio.current_effective_deadline() == -math.inf
         runner = self._new_runner(self._grace_period if cancelled else None)
@@ -297,7 +297,7 @@ class Uploads:
         return self._runner is not None and self._runner.publish(job)
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
     """The path below the point where the app is mounted, as its routes see it."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")

@@ -22,6 +22,7 @@ ORDER = (
     "threads",
     "private_file",
     "storage",
+    "memory_file",
     "blob",
     "saving",
     "exposed_path",

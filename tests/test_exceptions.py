@@ -12,6 +12,7 @@ from starlette_upload_keepalive import exceptions
 PARENTS: dict[type[Exception], type[Exception]] = {
     exceptions.UploadClosed: ValueError,
     exceptions.UploadAborted: ClientDisconnect,
+    exceptions.StorageError: HTTPException,
     exceptions.StorageFull: HTTPException,
     exceptions.TooManyOpenFiles: HTTPException,
     exceptions.NotRunning: RuntimeError,
@@ -39,6 +40,7 @@ def test_an_error_is_caught_as_ours_and_as_what_python_calls_it(error: type[Exce
 @pytest.mark.parametrize(
     ("error", "status", "headers"),
     [
+        (exceptions.StorageError(), 500, None),
         (exceptions.StorageFull(), 507, None),
         (exceptions.TooManyOpenFiles(), 503, {"Retry-After": "1"}),
         (exceptions.UploadAborted(), 499, None),

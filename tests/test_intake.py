@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 import anyio
@@ -30,11 +32,11 @@ async def not_to_be_read() -> AsyncGenerator[bytes, None]:
     yield pytest.fail("The body was read again.")
 
 
-def ignored(_: Intake) -> None: ...
+def ignored(intake: Intake, path: str) -> None: ...
 
 
 def make_intake(
-    on_parsed: Callable[[Intake], None] = ignored, storage: Storage | None = None
+    on_parsed: Callable[[Intake, str], None] = ignored, storage: Storage | None = None
 ) -> Intake:
     return Intake(storage or Storage(), "POST", "/photos", on_parsed)
 
@@ -47,11 +49,11 @@ def upload_in(form: RequestForm) -> Upload:
 
 async def test_the_form_is_parsed_once() -> None:
     """P11, divergence 5: whoever asks gets the same form."""
-    told: list[Intake] = []
-    intake = make_intake(told.append)
+    told: list[tuple[Intake, str]] = []
+    intake = make_intake(lambda *given: told.append(given))
     form = await intake.form(HEADERS, chunks(multipart(file_part(b"x"), Part("a", b"1"))))
     assert await intake.form(HEADERS, not_to_be_read()) is form
-    assert told == [intake]
+    assert told == [(intake, "/photos")]
     assert form["a"] == "1"
     intake.end()
 
@@ -101,28 +103,28 @@ async def test_a_file_that_fails_to_close_keeps_no_other_open(bad: int) -> None:
 async def test_those_who_join_are_told_once_each() -> None:
     told: list[str] = []
 
-    def first(_: Intake) -> None:
-        told.append("first")
+    def first(_: Intake, path: str) -> None:
+        told.append(f"first {path}")
 
-    def second(_: Intake) -> None:
-        told.append("second")
+    def second(_: Intake, path: str) -> None:
+        told.append(f"second {path}")
 
     intake = make_intake(first)
-    intake.join(second)
-    intake.join(second)
-    intake.join(first)
+    intake.join(second, "/inner")
+    intake.join(second, "/inner")
+    intake.join(first, "/inner")
     await intake.form(HEADERS, chunks(multipart(Part("a"))))
-    assert told == ["first", "second"]
+    assert told == ["first /photos", "second /inner"]
     intake.end()
 
 
 async def test_one_who_joins_after_the_form_was_parsed_is_told_too() -> None:
     """A middleware further in, behind one that has asked for the form already."""
-    told: list[Intake] = []
+    told: list[tuple[Intake, str]] = []
     intake = make_intake()
     await intake.form(HEADERS, chunks(multipart(Part("a"))))
-    intake.join(told.append)
-    assert told == [intake]
+    intake.join(lambda *given: told.append(given), "/inner")
+    assert told == [(intake, "/inner")]
     intake.end()
 
 
@@ -134,6 +136,17 @@ async def test_a_failure_is_the_same_for_everyone() -> None:
         await intake.form(HEADERS, not_to_be_read())
     assert first.value is second.value
     intake.end()
+
+
+async def test_a_failure_that_is_over_needs_no_garbage_collector() -> None:
+    """P2: an error knows the frames that it passed, and they the intake."""
+    intake = make_intake()
+    with suppress(MultiPartException):
+        await intake.form(HEADERS, chunks(b"junk"))
+    intake.end()
+    gone = weakref.ref(intake)
+    del intake
+    assert gone() is None
 
 
 async def test_a_client_that_left_is_an_abort(caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +215,7 @@ async def test_a_form_that_is_complete_after_the_end_is_closed(size: int) -> Non
     proceed = anyio.Event()
     body = multipart(file_part(bytes(size)))
     storage = Storage()
-    intake = make_intake(lambda _: pytest.fail("no handler may see it"), storage)
+    intake = make_intake(lambda *_: pytest.fail("no handler may see it"), storage)
 
     async def slow() -> AsyncGenerator[bytes, None]:
         yield body[: size // 2]
