@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 
+import hypothesis  # noqa: F401 - it looks for trio's generator, which it can't find once frozen
 import pytest
 
 from tests.leak_checks import no_leaks
@@ -19,11 +21,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return backend
 
 
+def pytest_collection_finish() -> None:
+    """Let the collector skip what was imported: it runs after each test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fail a skipped test where all are required, so that none is missed for good."""
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("SUKA_REQUIRE_ALL"):
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REQUIRE_ALL_TESTS"):
         report.outcome = "failed"
-        report.longrepr = f"skipped although SUKA_REQUIRE_ALL is set: {report.longreprtext}"
+        report.longrepr = f"skipped although REQUIRE_ALL_TESTS is set: {report.longreprtext}"
     return report

@@ -138,7 +138,7 @@ def test_file_closed_by_the_garbage_collector_is_found(pytester: pytest.Pytester
 def test_skip_fails_where_all_tests_are_required(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, required: str, outcome: str
 ) -> None:
-    monkeypatch.setenv("SUKA_REQUIRE_ALL", required)
+    monkeypatch.setenv("REQUIRE_ALL_TESTS", required)
 
     result = run(pytester, "import pytest\n\ndef test_it():\n    pytest.skip('no browser')")
 
