@@ -66,13 +66,14 @@ class UploadKeepAliveMiddleware:
             if _is_last(message):
                 intake.stage.answered()
 
+        outer_stage = current_stage.get()  # of a job that makes requests to an app
         current_stage.set(intake.stage)
         try:
             await self.app(scope, receive, send_deciding)
         finally:
-            current_stage.set(None)
+            current_stage.set(outer_stage)
             scope.pop(SCOPE_KEY, None)
-            stranded = intake.end()
+            stranded = self.uploads.end_intake(intake)
             if stranded:
                 await self.uploads.run_here(stranded)
 

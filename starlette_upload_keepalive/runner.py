@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -32,6 +32,7 @@ class Runner:
         max_threads: How many of them run at once.
         max_tasks: How many ``async`` functions run at once.
         grace_period: The seconds that jobs get to finish; no limit if None.
+        expects_more: Whether requests still hold jobs that will be published.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Runner:
         max_threads: int,
         max_tasks: int,
         grace_period: float | None,
+        expects_more: Callable[[], bool] = lambda: False,
     ) -> None:
         self._threads = threads
         self._grace_period = grace_period
+        self._expects_more = expects_more
         self._free: dict[RunIn, int] = {"thread": max_threads, "loop": max_tasks}
         self._spool = MemorySpool()
         self._running: dict[Job[Any], CancelScope] = {}
@@ -106,36 +109,50 @@ class Runner:
         except RuntimeError:  # it ended meanwhile
             return False
 
-    async def drain(self) -> None:
+    async def drain(self, expects_more: Callable[[], bool] = lambda: False) -> None:
         """Let all jobs finish, and cancel those that have not after the grace period.
+
+        Args:
+            expects_more: Whether jobs are still to be published, to be waited for.
 
         Cancellation: leaves the jobs to be cancelled by the end of `running`.
         """
         with anyio.move_on_after(self._grace_period):
-            await self._idle()
+            while self._busy or expects_more():
+                await self._change()
         self._cancelling = True
         try:
             self._lose_waiting()
             for job, scope in self._running.items():
                 job.cancel_requested = True
                 scope.cancel()
-            await self._idle()
+            while self._busy:
+                await self._change()
         finally:
             self._cancelling = False
 
     async def stop(self) -> None:
-        """Drain, and take no job any more.
+        """Drain, also what requests still hold, and take no job any more.
 
         Cancellation: leaves the jobs to be cancelled by the end of `running`.
         """
-        await self.drain()
+        await self.drain(self._expects_more)
         self._tasks = None
 
-    async def _idle(self) -> None:
-        while self._running or len(self._spool):
-            if self._changed is None:
-                self._changed = anyio.Event()
-            await self._changed.wait()
+    def notice(self) -> None:
+        """Let those who wait for a change look again."""
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._running or len(self._spool))
+
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
 
     def _lose_waiting(self) -> None:
         for run_in in self._free:
@@ -175,9 +192,7 @@ class Runner:
             self._free[job.run_in] += 1
             if self._tasks is not None:
                 self._start_waiting(self._tasks)
-            if self._changed is not None:
-                self._changed.set()
-                self._changed = None
+            self.notice()
 
     async def _attempt(self, job: Job[Any], scope: CancelScope) -> None:
         stage = Stage()  # for the jobs that this one submits

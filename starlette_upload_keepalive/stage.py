@@ -102,6 +102,11 @@ class Stage:
             self._status = status
             self._drop(lambda staged: not staged.accepts(status))
 
+    @property
+    def holds_accepted(self) -> bool:
+        """Whether jobs have been accepted that are not released yet."""
+        return self._status is not None and bool(self._staged)
+
     def answered(self) -> None:
         """Release the jobs that start as soon as the answer is out."""
         self._answered = True

@@ -97,6 +97,7 @@ class Uploads:
         self._handler_tasks = handler_tasks
         self._grace_period = grace_period
         self._runner: Runner | None = None
+        self._intakes: set[Intake] = set()
         self._told_no_runner = False
 
     # Handlers
@@ -219,7 +220,7 @@ class Uploads:
                 raise RuntimeError("These uploads run in another event loop: make one per app.")
             yield
             return
-        runner = self._runner = self._new_runner(self._grace_period)
+        runner = self._runner = self._new_runner(self._grace_period, self._expects_jobs)
         try:
             async with runner.running():
                 yield
@@ -258,7 +259,22 @@ class Uploads:
 
     def open_intake(self, scope: Scope) -> Intake:
         """Begin to take in what a request brings. The caller ends it."""
-        return Intake(self.storage, scope["method"], route_path(scope), self.stage_selected)
+        intake = Intake(self.storage, scope["method"], route_path(scope), self.stage_selected)
+        self._intakes.add(intake)
+        return intake
+
+    def end_intake(self, intake: Intake) -> list[Job[Any]]:
+        """Release the accepted jobs of a request and close its files. Never waits.
+
+        Returns:
+            The accepted jobs that no runner took.
+        """
+        self._intakes.discard(intake)
+        try:
+            return intake.end()
+        finally:
+            if self._runner is not None and self._runner.in_this_loop:
+                self._runner.notice()
 
     def stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""
@@ -285,13 +301,20 @@ class Uploads:
                 for job in jobs:
                     runner.publish(job)
 
-    def _new_runner(self, grace_period: float | None) -> Runner:
+    def _new_runner(
+        self, grace_period: float | None, expects_more: Callable[[], bool] = lambda: False
+    ) -> Runner:
         return Runner(
             threads=self._threads,
             max_threads=self._handler_threads,
             max_tasks=self._handler_tasks,
             grace_period=grace_period,
+            expects_more=expects_more,
         )
+
+    def _expects_jobs(self) -> bool:
+        """Whether requests hold accepted jobs: some servers send the shutdown before they end."""
+        return any(intake.stage.holds_accepted for intake in self._intakes)
 
     def _publish(self, job: Job[Any]) -> bool:
         return self._runner is not None and self._runner.publish(job)

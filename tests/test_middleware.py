@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_upload_keepalive import JobState, Upload, UploadKeepAliveMiddleware, Uploads
-from starlette_upload_keepalive.stage import Start
+from starlette_upload_keepalive.stage import Stage, Start, current_stage
 from tests.asgi import (
     Answer,
     behind_base_http_middleware,
@@ -391,6 +391,17 @@ async def test_in_a_mounted_app_the_path_is_that_of_its_own_routes() -> None:
         assert (await send_request(app, BODY, http_scope("/sub/photos"))).status == 200
         await uploads.drain()
     assert seen == [b"abc"]
+
+
+async def test_a_request_that_a_job_makes_to_an_app_leaves_the_job_its_own_stage() -> None:
+    """What the job submits afterwards still waits for the job, and not for the request."""
+    stage = Stage()
+    token = current_stage.set(stage)
+    try:
+        await send_request(UploadKeepAliveMiddleware(answering(begin(200), body())), BODY)
+        assert current_stage.get() is stage
+    finally:
+        current_stage.reset(token)
 
 
 # The lifespan

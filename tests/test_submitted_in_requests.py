@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from fastapi import FastAPI, HTTPException, UploadFile
 from fastapi.encoders import jsonable_encoder
@@ -78,7 +79,7 @@ session: contextvars.ContextVar[Session | None] = contextvars.ContextVar("sessio
 
 @pytest.mark.parametrize("status", [202, 409])
 async def test_a_job_that_is_done_holds_nothing_of_its_request(status: int) -> None:
-    """P5: the history has it for long. (An idle thread of anyio's keeps the last context it had.)"""
+    """P5: the history has it for long."""
     uploads = Uploads()
     held: list[weakref.ref[Session]] = []
 
@@ -110,6 +111,7 @@ async def test_a_job_that_is_done_holds_nothing_of_its_request(status: int) -> N
     async with uploads.running():
         await send_request(with_session, multipart(file_part(b"abc")))
         await uploads.drain()
+        await anyio.wait_all_tasks_blocked()
         gc.collect()
         assert [each() for each in held] == [None]
     assert len(uploads.jobs) == 2
