@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench format clean
 
 help:
 	@echo "make demo    start the example app on a free port of this machine"
 	@echo "make test    run the tests"
 	@echo "make check   run every check: style, types, coverage, old and new versions, the wheel"
+	@echo "make bench   measure, beside what it replaces; ARGS=\"parse --rounds 5\""
 	@echo "make format  put the code in the project's style"
 	@echo "make clean   remove the environments and all caches"
 
@@ -23,6 +24,9 @@ test: $(VENV)/.test
 
 check: $(VENV)/.check
 	$(BIN)/nox --parallel auto
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/.lint
 	$(BIN)/ruff format
