@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 from collections.abc import Generator
 
-import hypothesis  # noqa: F401 - it looks for trio's generator, which it can't find once frozen
 import pytest
 
 from tests.leak_checks import no_leaks
@@ -23,6 +23,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 def pytest_collection_finish() -> None:
     """Let the collector skip what was imported: it runs after each test."""
+    importlib.import_module("hypothesis")  # it looks for what trio holds, and finds nothing frozen
     gc.collect()
     gc.freeze()
 

@@ -112,7 +112,8 @@ def lost(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def closed_event(job: Job[Any], monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Return what is set once a job has let go of its files."""
-    closed, close = threading.Event(), Job.close_uploads
+    closed = threading.Event()
+    close: Callable[[Job[Any]], None] = Job[Any].close_uploads
 
     def close_and_tell(closing: Job[Any]) -> None:
         close(closing)
