@@ -54,7 +54,7 @@ class Upload(FileAnnotation, UploadFile):
         field_name: The form field it came in, if it did.
     """
 
-    # Not in `vars`: FastAPI puts those into a validation error's answer.
+    # Not in `vars`: FastAPI puts those into a validation error's answer (divergence 9).
     __slots__ = ("_origin", "_view")
 
     def __init__(
