@@ -301,7 +301,9 @@ async def cancel_in_scope(after: int, operation: Callable[[], Coroutine[Any, Any
 
 async def cancel_natively(after: int, operation: Callable[[], Coroutine[Any, Any, object]]) -> None:
     task = asyncio.ensure_future(operation())
-    for _ in range(after):
+    for _ in range(
+        1 + after
+    ):  # asyncio does not even begin what is cancelled before its first step
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
