@@ -132,12 +132,13 @@ class Runner:
             self._cancelling = False
 
     async def stop(self) -> None:
-        """Drain, also what requests still hold, and take no job any more.
+        """Drain, also what requests still hold, and take no job any more. Again does nothing.
 
         Cancellation: leaves the jobs to be cancelled by the end of `running`.
         """
-        await self.drain(self._expects_more)
-        self._tasks = None
+        if self._tasks is not None:
+            await self.drain(self._expects_more)
+            self._tasks = None
 
     def notice(self) -> None:
         """Let those who wait for a change look again."""

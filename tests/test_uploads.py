@@ -865,3 +865,43 @@ async def test_no_job_is_taken_once_the_app_shuts_down(uploads: Uploads) -> None
     async with lifespan(app):
         pass
     assert len(refused) == 1
+
+
+async def test_a_request_that_holds_its_jobs_has_one_grace_period(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """P8: the end of the lifespan does not wait for it once more."""
+    uploads = Uploads(grace_period=0)
+    waits: list[float | None] = []
+    move_on_after = anyio.move_on_after
+
+    def counted(delay: float | None, shield: bool = False) -> anyio.CancelScope:
+        waits.append(delay)
+        return move_on_after(delay, shield=shield)
+
+    @uploads.handler("photo")
+    def never(photo: Upload) -> None:
+        pytest.fail("not reached")  # pragma: no cover
+
+    async def endpoint(request: Request) -> Response:
+        await request.form()
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield b"answered"
+            await anyio.sleep_forever()
+
+        return StreamingResponse(stream())
+
+    app = Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    app.add_middleware(UploadKeepAliveMiddleware, uploads=uploads)
+    async with anyio.create_task_group() as tasks:
+        async with lifespan(app):
+            tasks.start_soon(send_request, app, multipart(file_part(b"data")))
+            await anyio.wait_all_tasks_blocked()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(anyio, "move_on_after", counted)
+                assert uploads._runner is not None
+                await uploads._runner.stop()
+                await uploads._runner.stop()
+        tasks.cancel_scope.cancel()
+    assert waits == [0]
