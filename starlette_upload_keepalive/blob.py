@@ -266,9 +266,7 @@ class Blob:
         # Owned rather than locked: who lets go meanwhile must not wait for the disk.
         user = self.own("a use in progress")
         try:
-            if self._file is None:
-                self._raise_closed()
-            yield self._file
+            yield cast("PrivateFile", self._file)
         finally:
             user.let_go()
 
