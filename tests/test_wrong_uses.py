@@ -59,7 +59,8 @@ async def test_no_upload_for_a_handler(many: Any, given: Any, told: str) -> None
 
     def handler(file: Any) -> None: ...
 
-    registered: Any = uploads.handler(many=many)(handler)
+    register: Any = uploads.handler
+    registered: Any = register(many=many)(handler)
     with pytest.raises(TypeError, match=f"handler takes {told}"):
         registered.submit(given)
 
