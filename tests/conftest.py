@@ -9,9 +9,8 @@ from collections.abc import Generator
 import pytest
 
 from tests.leak_checks import no_leaks
-from tests.stored import on_disk, storage
 
-__all__ = ["anyio_backend", "no_leaks", "on_disk", "storage"]
+__all__ = ["anyio_backend", "no_leaks"]
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])

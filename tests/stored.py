@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
@@ -161,23 +161,3 @@ def count_closings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def _no_anonymous_file(directory: str) -> PrivateFile:
     raise NotImplementedError(directory)
-
-
-# Fixtures
-
-
-@pytest.fixture(params=KINDS)
-def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
-    """A storage of each kind. Whatever was stored in it must be gone at the end."""
-    storage = make_storage(request.param, monkeypatch)
-    yield storage
-    assert_empty(storage)
-
-
-@pytest.fixture
-def on_disk() -> Iterator[Storage]:
-    """A storage that keeps nothing in memory."""
-    storage = Storage(memory_max_size=0)
-    storage.threads = WatchedThreads()
-    yield storage
-    assert_empty(storage)

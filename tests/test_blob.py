@@ -18,7 +18,9 @@ from starlette_upload_keepalive.private_file import PrivateFile
 from starlette_upload_keepalive.storage import MIB, Storage
 from tests.stored import (
     CANCELS,
+    KINDS,
     Gate,
+    WatchedThreads,
     assert_empty,
     cancel,
     count_closings,
@@ -29,6 +31,21 @@ from tests.stored import (
 pytestmark = pytest.mark.anyio
 
 SIZES = [0, 10, 2 * MIB]
+
+
+@pytest.fixture(params=KINDS)
+def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    storage = make_storage(request.param, monkeypatch)
+    yield storage
+    assert_empty(storage)
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Storage]:
+    storage = Storage(memory_max_size=0)
+    storage.threads = WatchedThreads()
+    yield storage
+    assert_empty(storage)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -11,7 +11,7 @@ import shutil
 import tarfile
 import threading
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,14 +26,33 @@ from starlette_upload_keepalive.storage import MIB, Storage
 from starlette_upload_keepalive.upload import let_go_of_all
 from tests.stored import (
     CANCELS,
+    KINDS,
     Gate,
+    WatchedThreads,
+    assert_empty,
     cancel,
     count_closings,
+    make_storage,
     make_upload,
     wait_until_idle,
 )
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=KINDS)
+def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    storage = make_storage(request.param, monkeypatch)
+    yield storage
+    assert_empty(storage)
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Storage]:
+    storage = Storage(memory_max_size=0)
+    storage.threads = WatchedThreads()
+    yield storage
+    assert_empty(storage)
 
 
 # What every UploadFile can do
