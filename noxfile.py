@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -12,6 +13,9 @@ nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
+# Of pyenv's Pythons, only the active one is on the path; the oldest may be another.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+os.environ["PATH"] += "".join(f"{os.pathsep}{path}" for path in PYENV.glob("versions/3.10.*/bin"))
 
 PACKAGE = "starlette_upload_keepalive"
 # The least that pyproject.toml allows.
@@ -68,7 +72,7 @@ def older(session: nox.Session, requirements: list[str]) -> None:
 
 
 @nox.session(python="3.10", allow_parallel=True)
-def python(session: nox.Session) -> None:
+def oldest_python(session: nox.Session) -> None:
     """Run the tests on the oldest Python, with the newest versions that it can have."""
     session.install("--editable", ".", "--group", "test")
     run_tests(session)
