@@ -93,7 +93,8 @@ class Server:
     def records(self, what: str, tag: str | None = None) -> list[dict[str, Any]]:
         """What the app has recorded of that kind, for one upload or for all."""
         path = self.directory / "records"
-        records = [json.loads(line) for line in path.read_text().splitlines()]
+        whole, _, _ = path.read_text().rpartition("\n")  # the app may be writing one more
+        records = [json.loads(line) for line in whole.splitlines()]
         return [
             record
             for record in records
