@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -229,7 +230,7 @@ def test_it_finishes_its_work_and_ends_cleanly(tmp_path: Path, by: signal.Signal
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
@@ -245,13 +246,15 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         "disable-background-networking",
         "disable-component-update",
         "disable-sync",
-        f"user-data-dir={tmp_path / 'profile'}",
     ]:
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(driver, env=os.environ | {"TMPDIR": str(tmp_path)})
-    with webdriver.Chrome(options, service) as browser:
-        yield browser
+    # Chromium makes a socket in there, whose path the kernel limits to 107 bytes (unix(7)).
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        options.add_argument(f"--user-data-dir={short}/profile")
+        service = webdriver.ChromeService(driver, env=os.environ | {"TMPDIR": short})
+        with webdriver.Chrome(options, service) as browser:
+            yield browser
 
 
 def see(browser: Browser, expression: str) -> None:
