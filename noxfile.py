@@ -20,7 +20,7 @@ os.environ["PATH"] += "".join(f"{os.pathsep}{path}" for path in PYENV.glob("vers
 PACKAGE = "starlette_upload_keepalive"
 # The least that pyproject.toml allows.
 FLOORS = [
-    requirement.replace(">=", "==") + ".*"
+    requirement.partition(";")[0].replace(">=", "==") + ".*"
     for requirement in nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
 ]
 

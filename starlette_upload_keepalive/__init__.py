@@ -1,10 +1,15 @@
 """Hand an upload to work that outlives its request."""
 
 from .detaching import detach
+from .event_log import log_events
 from .exceptions import (
+    Discard,
+    HandlerTimeout,
+    JobNotFound,
     NotAccepted,
     NotRunning,
     ResultTooLarge,
+    RetryLater,
     StorageError,
     StorageFull,
     TooManyOpenFiles,
@@ -14,22 +19,30 @@ from .exceptions import (
     WouldDeadlock,
 )
 from .handler import Handler
-from .job import Job, JobContext, JobState, Progress
+from .job import Job, JobState, Progress
+from .job_context import JobContext
 from .middleware import UploadKeepAliveMiddleware
+from .retry import Retry
+from .stats import Stats
 from .upload import Upload
-from .uploads import Stats, Uploads
+from .uploads import Uploads
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Discard",
     "Handler",
+    "HandlerTimeout",
     "Job",
     "JobContext",
+    "JobNotFound",
     "JobState",
     "NotAccepted",
     "NotRunning",
     "Progress",
     "ResultTooLarge",
+    "Retry",
+    "RetryLater",
     "Stats",
     "StorageError",
     "StorageFull",
@@ -43,4 +56,5 @@ __all__ = [
     "WouldDeadlock",
     "__version__",
     "detach",
+    "log_events",
 ]

@@ -64,7 +64,7 @@ class Blob:
         self._on_disk = False
         self._data: bytes | None = None
         self._file: PrivateFile | None = None
-        storage.count(+1)
+        storage.add(self)
 
     # Owners
 
@@ -106,7 +106,7 @@ class Blob:
         self._data = None
         self._pending = []
         self.storage.memory.give_back(self._reserved)
-        self.storage.count(-1)
+        self.storage.remove(self)
         file, self._file = self._file, None
         if file is None:
             return

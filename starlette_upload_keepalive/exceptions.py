@@ -11,13 +11,19 @@
     ├── NotRunning            (RuntimeError)     no runner is there to take the job
     ├── NotAccepted           (RuntimeError)     the request was answered with an error
     ├── WouldDeadlock         (RuntimeError)     a request waits for what starts after it
-    └── ResultTooLarge        (ValueError)       a job's result is more than 64 KiB of JSON
+    ├── ResultTooLarge        (ValueError)       a job's result is more than 64 KiB of JSON
+    ├── HandlerTimeout        (TimeoutError)     a handler took longer than its timeout
+    ├── JobNotFound           (LookupError)      no job of that id is known
+    ├── RetryLater                               a handler wants to be called once more
+    └── Discard                                  a handler gives up on its upload
 
 A malformed body raises Starlette's own ``MultiPartException`` (an
 ``HTTPException`` with status 400 inside an app), as it does without us.
 """
 
 from __future__ import annotations
+
+import math
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -89,3 +95,43 @@ class WouldDeadlock(UploadKeepAliveError, RuntimeError):
 
 class ResultTooLarge(UploadKeepAliveError, ValueError):
     """Raised when a handler returns more than 64 KiB of JSON."""
+
+
+class HandlerTimeout(UploadKeepAliveError, TimeoutError):
+    """Raised in place of a handler's result when it took longer than its timeout."""
+
+
+class JobNotFound(UploadKeepAliveError, LookupError):
+    """Raised when no job of an id is known: it is wrong, or the job is forgotten."""
+
+
+class RetryLater(UploadKeepAliveError):
+    """Raised by a handler to be called once more, after some time.
+
+    It uses up no attempt and needs no ``retry=``; a handler that wants an end
+    to it looks at ``job.attempt``.
+
+    Args:
+        seconds: After how many seconds.
+
+    Raises:
+        ValueError: They are negative or no finite number.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds must be 0 or more, not {seconds!r}.")
+        super().__init__(f"Try again in {seconds:g} s.")
+        self.seconds = seconds
+
+
+class Discard(UploadKeepAliveError):
+    """Raised by a handler to give up on its upload. It is no failure, and not tried again.
+
+    Args:
+        reason: Why, for people. The job tells it as its ``error``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

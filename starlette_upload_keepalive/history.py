@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,16 +10,19 @@ from .job import DONE, Job, JobState
 
 
 class JobHistory:
-    """Looks jobs up by id.
+    """Remembers jobs.
 
     Args:
         limit: How many jobs that are done are remembered.
+        keep_failed: How many of those that failed keep their files, to be run again.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, keep_failed: int = 0) -> None:
         self._limit = limit
+        self._keep_failed = keep_failed
         self._jobs: dict[str, Job[Any]] = {}
-        self._done: deque[str] = deque()
+        self._done: OrderedDict[str, Job[Any]] = OrderedDict()
+        self._kept: dict[str, Job[Any]] = {}
         self._done_by_state: Counter[JobState] = Counter()
 
     def get(self, job_id: str) -> Job[Any] | None:
@@ -49,10 +52,41 @@ class JobHistory:
     def forget(self, job: Job[Any]) -> None:
         """Know a job no longer: it could not be submitted."""
         self._jobs.pop(job.id, None)
+        if self._done.pop(job.id, None) is not None:
+            self._done_by_state[job.state] -= 1
 
-    def mark_done(self, job: Job[Any]) -> None:
-        """Count a job that is done, and forget the oldest such."""
+    def mark_done(self, job: Job[Any]) -> bool:
+        """Count a job that is done, and forget the oldest such.
+
+        Returns:
+            Whether it keeps its files, to be run again.
+        """
         self._done_by_state[job.state] += 1
-        self._done.append(job.id)
+        self._done[job.id] = job
         while len(self._done) > self._limit:
-            self._jobs.pop(self._done.popleft(), None)
+            forgotten, _ = self._done.popitem(last=False)
+            self._jobs.pop(forgotten, None)
+            self._stop_keeping(forgotten)
+        if self._limit == 0 or job.state is not JobState.FAILED or not self._keep_failed:
+            return False
+        self._kept[job.id] = job
+        if len(self._kept) > self._keep_failed:
+            self._stop_keeping(next(iter(self._kept)))
+        return True
+
+    def revive(self, job: Job[Any]) -> None:
+        """Take back that a job is done: it is run again."""
+        self._done.pop(job.id, None)
+        self._kept.pop(job.id, None)
+        self._done_by_state[job.state] -= 1
+        self._jobs[job.id] = job
+
+    def let_go(self) -> None:
+        """Let go of the files that failed jobs have kept."""
+        for job_id in list(self._kept):
+            self._stop_keeping(job_id)
+
+    def _stop_keeping(self, job_id: str) -> None:
+        job = self._kept.pop(job_id, None)
+        if job is not None:
+            job.close_uploads()

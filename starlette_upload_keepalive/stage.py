@@ -6,15 +6,14 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 
 from .exceptions import NotAccepted, NotRunning, WouldDeadlock
-from .job import Job, JobState
+from .job import Job
+from .options import Start
 from .upload import Upload
-
-Start = Literal["end", "response"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +37,25 @@ class StagedJob:
     def release(self) -> bool:
         """Hand it to its runner; False if none is running."""
         self.job.held_by = None
-        return self.publish(self.job)
+        return self.job.done or self.publish(self.job)
 
-    def drop(self) -> None:
+    def drop(self, reason: str) -> None:
         """Let go of its files; it will not run."""
-        self.job.close_uploads()
-        self.job.finish(JobState.DISCARDED)
+        if not self.job.done:
+            self.job.discard(reason)
 
 
 class Stage:
     """The jobs of one request, from submit to accept to release.
 
     Must be made in the task that the request, or the job, runs in.
+
+    Args:
+        parent_id: The job that submits them, if one does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent_id: str | None = None) -> None:
+        self.parent_id = parent_id
         self._staged: list[StagedJob] = []
         self._vetoed: list[Upload] = []
         self._status: int | None = None
@@ -100,7 +103,10 @@ class Stage:
         """Accept or drop each job, by the status of the answer. Only the first answer counts."""
         if self._status is None:
             self._status = status
-            self._drop(lambda staged: not staged.accepts(status))
+            self._drop(
+                lambda staged: not staged.accepts(status),
+                f"its request was answered with {status}",
+            )
 
     @property
     def holds_accepted(self) -> bool:
@@ -110,7 +116,7 @@ class Stage:
     def answered(self) -> None:
         """Release the jobs that start as soon as the answer is out."""
         self._answered = True
-        self._drop(self._is_vetoed)
+        self._drop(self._is_vetoed, _VETOED)
         for staged in self._take(lambda staged: staged.start == "response"):
             if not staged.release():
                 with self._lock:
@@ -123,8 +129,9 @@ class Stage:
             The accepted jobs that no runner took.
         """
         self._ended = True
-        unanswered = self._status is None
-        self._drop(lambda staged: unanswered or self._is_vetoed(staged))
+        self._drop(self._is_vetoed, _VETOED)
+        if self._status is None:
+            self._drop(lambda _: True, "the request or the job that it came in with has failed")
         return [staged.job for staged in self._take(lambda _: True) if not staged.release()]
 
     @property
@@ -139,9 +146,9 @@ class Stage:
     def _is_vetoed(self, staged: StagedJob) -> bool:
         return any(source in self._vetoed for source in staged.sources)
 
-    def _drop(self, which: Callable[[StagedJob], bool]) -> None:
+    def _drop(self, which: Callable[[StagedJob], bool], reason: str) -> None:
         for staged in self._take(which):
-            staged.drop()
+            staged.drop(reason)
 
     def _take(self, which: Callable[[StagedJob], bool]) -> list[StagedJob]:
         with self._lock:
@@ -162,6 +169,8 @@ class Stage:
                 )
             task_id = parents.get(task_id)
 
+
+_VETOED = "its upload was vetoed"
 
 NOT_RUNNING = (
     "No runner is there to start the job: let the server send lifespan events, "

@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 from pathlib import Path
+from typing import Protocol
 
 from .threads import Closer, WorkerThreads
 
@@ -37,6 +38,25 @@ class MemoryBudget:
         """Return that many bytes."""
         with self._lock:
             self.used -= size
+
+
+class OpenBlob(Protocol):
+    """A stored file that somebody owns, as its storage sees it."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes so far."""
+        ...
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether they are in memory."""
+        ...
+
+    @property
+    def owners(self) -> list[str]:
+        """Who owns it."""
+        ...
 
 
 class Storage:
@@ -75,7 +95,7 @@ class Storage:
         self.memory = MemoryBudget(memory_budget)
         self.threads = WorkerThreads(io_threads)
         self.closer = Closer()
-        self.open_blobs = 0
+        self._blobs: set[OpenBlob] = set()
         self._directory = None if directory is None else str(directory)
         self._lock = threading.RLock()
 
@@ -84,10 +104,26 @@ class Storage:
         """Where files lie that are too large for memory."""
         return self._directory or tempfile.gettempdir()
 
-    def count(self, change: int) -> None:
-        """Count a blob that was opened (+1) or closed (-1)."""
+    @property
+    def blobs(self) -> list[OpenBlob]:
+        """The blobs that somebody owns."""
         with self._lock:
-            self.open_blobs += change
+            return list(self._blobs)
+
+    @property
+    def open_blobs(self) -> int:
+        """How many they are."""
+        return len(self._blobs)
+
+    def add(self, blob: OpenBlob) -> None:
+        """Know a blob that was opened."""
+        with self._lock:
+            self._blobs.add(blob)
+
+    def remove(self, blob: OpenBlob) -> None:
+        """Know a blob no more: it was closed."""
+        with self._lock:
+            self._blobs.discard(blob)
 
 
 def check_least(name: str, value: object, least: int, unit: str = "") -> None:

@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import anyio
 from starlette.types import Message, Receive, Scope
 
-from .handler import Handler, HandlerDecorator, ManyHandlerDecorator, Selection
+from .callbacks import OnError, OnSuccess
+from .decorator import HandlerDecorator, ManyHandlerDecorator
+from .event_log import log_events
+from .events import Hook, Hooks
+from .handler import Handler
 from .history import JobHistory
 from .intake import Intake
-from .job import Job, JobState
+from .job import Job
+from .jobs import Jobs
+from .options import HandlerOptions, Start
+from .retry import Retry
 from .runner import Runner
-from .stage import Start
+from .selection import Selection
+from .stats import Stats
 from .storage import MIB, Storage, check_least
 from .threads import WorkerThreads
 
 AnyHandler = Handler[Any, Any, Any, Any]
 
 logger = logging.getLogger("starlette_upload_keepalive")
-
-
-@dataclass(frozen=True)
-class Stats:
-    """How much is going on.
-
-    Attributes:
-        open_blobs: Stored files that somebody owns.
-        memory_bytes: The bytes of those that are in memory.
-        jobs: How many jobs are in each state; of those that are done, how many ever were.
-    """
-
-    open_blobs: int
-    memory_bytes: int
-    jobs: dict[JobState, int]
 
 
 class Uploads:
@@ -59,12 +52,18 @@ class Uploads:
         grace_period: The seconds that jobs get to finish at shutdown. Keep it
             below the server's own limit, which is 60 for hypercorn.
         job_history: How many jobs that are done are remembered.
+        keep_failed: How many of those that failed keep their files, for
+            ``uploads.jobs.retry``. They are let go of at shutdown.
+        hooks: Who is told what happens to jobs; the log by default. Name
+            `log_events` among them to keep it.
 
     Raises:
         ValueError: A number is out of its range, or the directory is none.
+        TypeError: A hook can't be called.
 
     Attributes:
         jobs: The known jobs: ``uploads.jobs.get(id)``.
+        storage: Where the files are, for ``Upload.from_path(..., storage=...)``.
     """
 
     def __init__(
@@ -78,10 +77,13 @@ class Uploads:
         handler_tasks: int = 100,
         grace_period: float = 30.0,
         job_history: int = 1000,
+        keep_failed: int = 0,
+        hooks: Sequence[Hook] = (log_events,),
     ) -> None:
         check_least("handler_threads", handler_threads, 1)
         check_least("handler_tasks", handler_tasks, 1)
         check_least("job_history", job_history, 0, " jobs")
+        check_least("keep_failed", keep_failed, 0, " jobs")
         if not 0 <= grace_period < math.inf:
             raise ValueError(f"grace_period must be 0 seconds or more, not {grace_period!r}.")
         self.storage = Storage(
@@ -90,7 +92,9 @@ class Uploads:
             directory=directory,
             io_threads=io_threads,
         )
-        self.jobs = JobHistory(job_history)
+        self._history = JobHistory(job_history, keep_failed)
+        self.jobs = Jobs(self._history, lambda: self._runner)
+        self._hooks = Hooks(hooks)
         self._handlers: dict[str, AnyHandler] = {}
         self._threads = WorkerThreads(handler_threads)
         self._handler_threads = handler_threads
@@ -113,6 +117,12 @@ class Uploads:
         accept: Collection[int] = (),
         start: Start = "end",
         name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        max_concurrency: int | None = None,
+        priority: int = 0,
+        on_success: OnSuccess | None = None,
+        on_error: OnError | None = None,
     ) -> HandlerDecorator: ...
 
     @overload
@@ -126,6 +136,12 @@ class Uploads:
         accept: Collection[int] = (),
         start: Start = "end",
         name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        max_concurrency: int | None = None,
+        priority: int = 0,
+        on_success: OnSuccess | None = None,
+        on_error: OnError | None = None,
     ) -> ManyHandlerDecorator: ...
 
     def handler(
@@ -138,6 +154,12 @@ class Uploads:
         accept: Collection[int] = (),
         start: Start = "end",
         name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        max_concurrency: int | None = None,
+        priority: int = 0,
+        on_success: OnSuccess | None = None,
+        on_error: OnError | None = None,
     ) -> Any:
         """Register a function that works on uploads after their request.
 
@@ -158,30 +180,32 @@ class Uploads:
             start: "end": when the request has ended, so that its dependencies
                 have committed. "response": as soon as the answer is out.
             name: What jobs call it; the function's name if None.
+            retry: How often it is tried when it raises; once if None.
+            timeout: The seconds that an attempt may take. On the event loop it
+                is then cancelled. A thread is asked to stop (``job.cancelled``),
+                and its job goes on until it does.
+            max_concurrency: How many of its jobs run at once.
+            priority: From -10 to 10: each step up gets twice the turns when
+                handlers wait for a thread or a task.
+            on_success: Called with the job once it has succeeded; plain or ``async``.
+            on_error: Called with the job and the error once it has failed for good.
 
         Raises:
             ValueError: An option is out of place, or the name is taken.
             TypeError: The function does not fit.
         """
-        if callable(field):
-            raise TypeError("Write @uploads.handler(), with parentheses.")
-        selection = None
-        if field is not None:
-            if isinstance(accept, int):
-                raise TypeError(f"accept must be a collection of status codes: {{{accept}}}.")
-            content_types = (content_type,) if isinstance(content_type, str) else content_type
-            selection = Selection(
-                field,
-                path=path,
-                content_types=tuple(pattern.lower() for pattern in content_types),
-                many=many,
-                accept=frozenset(accept),
-            )
-        elif path is not None or content_type or accept:
-            raise ValueError(
-                "path, content_type and accept choose files to run for without a submit(): "
-                "name their form field too."
-            )
+        selection = Selection.of(
+            field, path=path, content_type=content_type, many=many, accept=accept
+        )
+        options = HandlerOptions(
+            start=start,
+            retry=retry,
+            timeout=timeout,
+            max_concurrency=max_concurrency,
+            priority=priority,
+            on_success=on_success,
+            on_error=on_error,
+        )
 
         def register(function: Callable[..., Any]) -> AnyHandler:
             handler: AnyHandler = Handler(
@@ -189,8 +213,9 @@ class Uploads:
                 name=name,
                 selection=selection,
                 many=many,
-                start=start,
-                history=self.jobs,
+                options=options,
+                history=self._history,
+                hooks=self._hooks,
                 publish=self._publish,
             )
             if handler.name in self._handlers:
@@ -220,12 +245,19 @@ class Uploads:
                 raise RuntimeError("These uploads run in another event loop: make one per app.")
             yield
             return
-        runner = self._runner = self._new_runner(self._grace_period, self._expects_jobs)
+        runner = self._runner = Runner(
+            threads=self._threads,
+            max_threads=self._handler_threads,
+            max_tasks=self._handler_tasks,
+            grace_period=self._grace_period,
+            expects_more=self._expects_jobs,
+        )
         try:
             async with runner.running():
                 yield
         finally:
             self._runner = None
+            self._history.let_go()
             self.storage.closer.drain()
 
     async def drain(self) -> None:
@@ -253,7 +285,18 @@ class Uploads:
 
     def stats(self) -> Stats:
         """Tell how much is going on."""
-        return Stats(self.storage.open_blobs, self.storage.memory.used, self.jobs.counts())
+        blobs = self.storage.blobs
+        executor = None if self._runner is None else self._runner.executor
+        oldest = None if executor is None else executor.oldest_waiting
+        return Stats(
+            open_uploads=len(blobs),
+            memory_bytes=self.storage.memory.used,
+            disk_bytes=sum(blob.size for blob in blobs if not blob.in_memory),
+            jobs=self._history.counts(),
+            oldest_waiting_seconds=None if oldest is None else time.monotonic() - oldest,
+            busy_threads=0 if executor is None else executor.places_taken("thread"),
+            busy_tasks=0 if executor is None else executor.places_taken("loop"),
+        )
 
     # A request's lifetime
 
@@ -274,7 +317,7 @@ class Uploads:
             return intake.end()
         finally:
             if self._runner is not None and self._runner.in_this_loop:
-                self._runner.notice()
+                self._runner.executor.notice()
 
     def stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""
@@ -295,22 +338,17 @@ class Uploads:
                 "send lifespan events, or enter `async with uploads.running():`."
             )
         cancelled = anyio.current_effective_deadline() == -math.inf
-        runner = self._new_runner(self._grace_period if cancelled else None)
+        runner = Runner(
+            threads=self._threads,
+            max_threads=self._handler_threads,
+            max_tasks=self._handler_tasks,
+            grace_period=self._grace_period if cancelled else None,
+            retries=False,  # the client would have to wait for them
+        )
         with anyio.CancelScope(shield=cancelled):
             async with runner.running():
                 for job in jobs:
                     runner.publish(job)
-
-    def _new_runner(
-        self, grace_period: float | None, expects_more: Callable[[], bool] = lambda: False
-    ) -> Runner:
-        return Runner(
-            threads=self._threads,
-            max_threads=self._handler_threads,
-            max_tasks=self._handler_tasks,
-            grace_period=grace_period,
-            expects_more=expects_more,
-        )
 
     def _expects_jobs(self) -> bool:
         """Whether requests hold accepted jobs: some servers send the shutdown before they end."""

@@ -236,7 +236,7 @@ async def state() -> dict[str, Any]:
         "threads": threads,
         "threads at work": sum(limiter.borrowed_tokens for limiter in at_work),
         "temporary files": sorted(os.listdir(DIRECTORY / "temporary")),
-        "open blobs": uploads.stats().open_blobs,
+        "open blobs": uploads.stats().open_uploads,
         "memory": uploads.stats().memory_bytes,
     }
 

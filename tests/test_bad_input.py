@@ -77,7 +77,7 @@ async def healthy_again(uploads: Uploads | None = None) -> AsyncGenerator[App, N
         yield app
         assert open_descriptors() == before
         stats = app.uploads.stats()
-        assert (stats.open_blobs, stats.memory_bytes) == (0, 0)
+        assert (stats.open_uploads, stats.memory_bytes) == (0, 0)
         assert app.handled == []
         assert all(job.state is JobState.DISCARDED for job in app.uploads.jobs)
         assert os.listdir(tempfile.gettempdir()) == []

@@ -195,7 +195,7 @@ async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Respo
 async def nothing_open(uploads: Uploads, kept: Kept, before: set[tuple[int, str]]) -> None:
     await kept.all_closed()
     with anyio.fail_after(10):
-        while uploads.stats().open_blobs or open_descriptors() != before:
+        while uploads.stats().open_uploads or open_descriptors() != before:
             await checkpoint()
     assert uploads.stats().memory_bytes == 0
     kept.forget()
@@ -266,7 +266,7 @@ async def test_cancelled_at_any_checkpoint_an_accepted_file_and_no_other_is_work
                 assert sizes == []
             outcomes.add(bool(sizes))
             await kept.all_closed()
-            assert uploads.stats().open_blobs == 0
+            assert uploads.stats().open_uploads == 0
             kept.forget()
             known = {job.id for job in uploads.jobs}
             sizes.clear()
@@ -301,7 +301,7 @@ async def test_a_client_that_leaves_after_any_message_leaves_nothing_open(
         if record.name == "starlette_upload_keepalive"
     ]
     await kept.all_closed()
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 class Boom(Exception):
@@ -332,7 +332,7 @@ async def test_an_exception_in_the_endpoint_leaves_nothing_open(
             await send_request(UploadKeepAliveMiddleware(app, uploads), MESSAGES)
     await kept.all_closed()
     assert [job.state for job in uploads.jobs] == [JobState.DISCARDED]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 async def save(upload: Upload) -> None:

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette_upload_keepalive import Upload, UploadClosed, detach
 from starlette_upload_keepalive.blob import Blob
 from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import MIB, Storage
+from starlette_upload_keepalive.storage import MIB, OpenBlob, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -156,21 +156,21 @@ async def test_a_closed_file_can_not_be_detached() -> None:
 
 async def test_a_copy_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """P2: and the original where it was."""
-    blobs: list[int] = []
-    count = Storage.count
+    opened: list[Storage] = []
+    add = Storage.add
 
-    def counted(storage: Storage, change: int) -> None:
-        blobs.append(change)
-        count(storage, change)
+    def noted(storage: Storage, blob: OpenBlob) -> None:
+        opened.append(storage)
+        add(storage, blob)
 
-    monkeypatch.setattr(Storage, "count", counted)
+    monkeypatch.setattr(Storage, "add", noted)
     monkeypatch.setattr(Blob, "fill", fail_to_fill)
     original = starlette_file(SMALL)
     await original.seek(4)
     with pytest.raises(OSError, match="of the test"):
         detach(original)
-    assert sum(blobs) == 0
-    assert blobs
+    (storage,) = opened
+    assert not storage.blobs
     assert await original.read() == SMALL[4:]
     await original.close()
 

@@ -19,6 +19,10 @@ PARENTS: dict[type[Exception], type[Exception]] = {
     exceptions.NotAccepted: RuntimeError,
     exceptions.WouldDeadlock: RuntimeError,
     exceptions.ResultTooLarge: ValueError,
+    exceptions.HandlerTimeout: TimeoutError,
+    exceptions.JobNotFound: LookupError,
+    exceptions.RetryLater: Exception,
+    exceptions.Discard: Exception,
 }
 
 

@@ -21,7 +21,8 @@ from starlette_upload_keepalive import (
     Uploads,
 )
 from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.handler import Handler, Selection
+from starlette_upload_keepalive.handler import Handler
+from starlette_upload_keepalive.selection import Selection
 
 AnyFunction = Callable[..., Any]
 AnyHandler = Handler[Any, Any, Any, Any]
@@ -39,7 +40,7 @@ def upload() -> Generator[Upload, None, None]:
 
 
 def nothing_left(uploads: Uploads) -> bool:
-    return uploads.stats().open_blobs == 0 and not any(uploads.jobs.counts().values())
+    return uploads.stats().open_uploads == 0 and not any(uploads.stats().jobs.values())
 
 
 # Registration

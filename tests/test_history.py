@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
 from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive import Job, JobState, Upload
+from starlette_upload_keepalive import Job, JobState
 from starlette_upload_keepalive.history import JobHistory
-from starlette_upload_keepalive.job import Arguments
+from tests.works import made_of_nothing
 
 
 def known(history: JobHistory) -> Job[Any]:
-    with Upload.from_bytes(b"") as upload:
-        job: Job[Any] = Job(
-            "h",
-            [upload],
-            Arguments(),
-            context=copy_context(),
-            run_in="loop",
-            invoke=repr,
-            on_done=history.mark_done,
-        )
-    job.close_uploads()
+    job = made_of_nothing(on_done=history.mark_done)
     history.add(job)
     return job
 
@@ -45,7 +34,7 @@ def test_only_the_last_done_are_remembered(limit: int) -> None:
     at_work, *done = [known(history) for _ in range(5)]
 
     for job in reversed(done):
-        job.finish(JobState.SUCCEEDED)
+        job.succeed(None)
 
     remembered = done[:limit]
     assert list(history) == [at_work, *remembered]
@@ -57,14 +46,15 @@ def test_counts() -> None:
     jobs = [known(history) for _ in range(5)]
     jobs[0].state = JobState.WAITING
     jobs[1].begin()
-    jobs[2].finish(JobState.SUCCEEDED)
-    jobs[3].finish(JobState.SUCCEEDED)
+    jobs[2].succeed(None)
+    jobs[3].succeed(None)
     jobs[4].fail(ValueError())
 
     assert history.counts() == {
         JobState.STAGED: 0,
         JobState.WAITING: 1,
         JobState.RUNNING: 1,
+        JobState.DELAYED: 0,
         JobState.SUCCEEDED: 2,  # one of them is forgotten, but was
         JobState.FAILED: 1,
         JobState.CANCELLED: 0,

@@ -1,10 +1,9 @@
-"""A job tells where it stands, and takes and gives nothing but JSON."""
+"""A job tells where it stands, and owns its files until it is done."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextvars import copy_context
 from datetime import timezone
 from typing import Any
 
@@ -16,11 +15,11 @@ from starlette_upload_keepalive import (
     JobContext,
     JobState,
     Progress,
-    ResultTooLarge,
     Upload,
     UploadClosed,
 )
-from starlette_upload_keepalive.job import DONE, MAX_RESULT_SIZE, Arguments, through_json
+from starlette_upload_keepalive.job import DONE
+from tests.works import made
 
 
 @pytest.fixture
@@ -37,15 +36,7 @@ def told() -> list[Job[Any]]:
 
 @pytest.fixture
 def job(upload: Upload, told: list[Job[Any]]) -> Iterator[Job[Any]]:
-    job: Job[Any] = Job(
-        "thumbnail",
-        [upload],
-        Arguments(),
-        context=copy_context(),
-        run_in="loop",
-        invoke=repr,
-        on_done=told.append,
-    )
+    job = made([upload], on_done=told.append)
     yield job
     job.close_uploads()
 
@@ -74,7 +65,7 @@ def test_begin_and_finish(job: Job[Any], told: list[Job[Any]]) -> None:
     assert job.started_at is not None
     assert (job.finished_at, told) == (None, [])
 
-    job.finish(JobState.SUCCEEDED)
+    job.succeed(None)
 
     assert repr(job) == f"<Job {job.id} of thumbnail, succeeded>"
     assert job.finished_at is not None
@@ -113,14 +104,20 @@ def test_job_has_a_view_of_its_own(job: Job[Any], upload: Upload) -> None:
     """P3: a job starts at byte 0, wherever others stand, and lets go for itself alone."""
     upload.file.read()
 
-    (own,) = job.uploads
-    assert own.file.read() == b"data"
+    stage_of_nothing: Any = None
+    for _ in range(2):
+        job.begin()
+        (own,) = job.open_uploads(stage_of_nothing)
+        with own:
+            assert own.file.read() == b"data"
+        with pytest.raises(UploadClosed, match=f"attempt {job.attempt} of the job {job.id} has"):
+            _ = own.file
 
     job.close_uploads()
     job.close_uploads()
-    with pytest.raises(UploadClosed, match=f"the job {job.id} has let go"):
-        _ = own.file
+    assert not job.has_uploads
     assert upload.file.tell() == 4
+    assert upload._view.blob.owners == ["the code that made it"]
 
 
 def test_job_of_a_closed_upload_keeps_no_other_open(upload: Upload) -> None:
@@ -129,15 +126,7 @@ def test_job_of_a_closed_upload_keeps_no_other_open(upload: Upload) -> None:
         pass
 
     with pytest.raises(UploadClosed):
-        Job(
-            "h",
-            [upload, closed],
-            Arguments(),
-            context=copy_context(),
-            run_in="loop",
-            invoke=repr,
-            on_done=lambda _: None,
-        )
+        made([upload, closed])
 
     assert upload._view.blob.owners == ["the code that made it"]
 
@@ -157,14 +146,14 @@ async def test_all_who_wait_are_told(job: Job[Any]) -> None:
             tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         assert not returned
-        job.finish(JobState.SUCCEEDED)
+        job.succeed(None)
 
     assert returned == [job] * 3
 
 
 @pytest.mark.anyio
 async def test_wait_for_a_job_that_is_done(job: Job[Any]) -> None:
-    job.finish(JobState.DISCARDED)
+    job.discard("why")
 
     with anyio.CancelScope() as scope:
         assert await job.wait() is job
@@ -179,7 +168,7 @@ async def test_cancelled_wait_leaves_the_job_alone(job: Job[Any]) -> None:
         await job.wait()
 
     assert job.state is JobState.STAGED
-    assert not job.cancel_requested
+    assert job.stop_reason is None
 
 
 # What a handler sees of it
@@ -214,56 +203,10 @@ def test_context(job: Job[Any]) -> None:
     context = JobContext(job)
 
     assert context.id == job.id
+    assert context.attempt == 0
     assert not context.cancelled
 
-    job.cancel_requested = True
-    assert context.cancelled
-
-
-# JSON
-
-
-def test_arguments_are_copied() -> None:
-    """The handler sees what was submitted, whatever the caller does to it afterwards."""
-    sizes = [1, 2]
-    arguments = Arguments.checked([sizes], {"crop": (3, 4)})
-    sizes.append(5)
-
-    assert arguments == Arguments([[1, 2]], {"crop": [3, 4]})
-
-
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        (b"bytes", "Object of type bytes is not JSON serializable"),
-        ({1, 2}, "Object of type set is not JSON serializable"),
-        (math.nan, "Out of range float values are not JSON compliant"),
-    ],
-)
-def test_arguments_that_are_not_json(value: object, reason: str) -> None:
-    for positional, named in [([value], {}), ([], {"deep": [{"in": value}]})]:
-        with pytest.raises(TypeError, match=r"^The arguments of a job must be JSON") as caught:
-            Arguments.checked(positional, named)
-        assert reason in str(caught.value)
-
-
-def test_circular_value_is_not_json() -> None:
-    value: list[Any] = []
-    value.append(value)
-
-    with pytest.raises(TypeError, match=r"must be JSON .* Circular reference"):
-        through_json(value, "It")
-
-
-def test_largest_result() -> None:
-    largest = "x" * (MAX_RESULT_SIZE - len('""'))
-
-    assert MAX_RESULT_SIZE == 65536
-    assert through_json(largest, "It", MAX_RESULT_SIZE) == largest
-    with pytest.raises(ResultTooLarge, match=r"^It is 65537 bytes of JSON, more than 65536: store"):
-        through_json(largest + "x", "It", MAX_RESULT_SIZE)
-
-
-def test_size_of_a_result_is_in_bytes() -> None:
-    with pytest.raises(ResultTooLarge):
-        through_json("\N{SNOWMAN}" * (MAX_RESULT_SIZE // 2), "It", MAX_RESULT_SIZE)
+    job.stop("asked")
+    assert not job.stop_seen
+    assert JobContext(job).cancelled
+    assert job.stop_seen

@@ -285,4 +285,4 @@ async def test_all_owners_see_all_bytes_and_nobody_the_writes_of_another(size: i
     names = ["sync", "async", "background", "endpoint", "detached"]
     assert found == dict.fromkeys(names, digest)
     assert [job.error for job in uploads.jobs] == [None, None, None]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0

@@ -205,4 +205,4 @@ async def test_endpoint_handlers_and_background_task_each_see_all_bytes(size: in
         await uploads.drain()
     assert found == dict.fromkeys(["sync", "async", "background", "endpoint"], data)
     assert [job.error for job in uploads.jobs] == [None, None, None]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0

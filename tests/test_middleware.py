@@ -19,7 +19,8 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_upload_keepalive import JobState, Upload, UploadKeepAliveMiddleware, Uploads
-from starlette_upload_keepalive.stage import Stage, Start, current_stage
+from starlette_upload_keepalive.options import Start
+from starlette_upload_keepalive.stage import Stage, current_stage
 from tests.asgi import (
     Answer,
     behind_base_http_middleware,
@@ -198,7 +199,7 @@ async def test_an_exception_changes_nothing_about_what_was_answered(
             await send_request(app, BODY)
         await uploads.drain()
     assert bool(seen) is accepted
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 @pytest.mark.parametrize("fails_at", ["http.response.start", "http.response.body"])
@@ -269,7 +270,7 @@ async def test_a_form_parsed_after_the_answer_still_counts(start_option: Start) 
 
     await send_request(UploadKeepAliveMiddleware(app, uploads), BODY)
     assert seen == [b"abc"]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 @pytest.mark.parametrize("start_option", ["end", "response"])
@@ -287,7 +288,7 @@ async def test_a_form_parsed_after_a_rejection_runs_nothing(start_option: Start)
         await uploads.drain()
     assert seen == []
     assert states(uploads) == [JobState.DISCARDED]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 # Several of them

@@ -111,16 +111,16 @@ def lost(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def closed_event(job: Job[Any], monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Return what is set once a job has let go of its files."""
+    """Return what is set once the thread of a job has let go of its files."""
     closed = threading.Event()
-    close: Callable[[Job[Any]], None] = Job[Any].close_uploads
+    close: Callable[[Upload], None] = Upload._let_go
 
-    def close_and_tell(closing: Job[Any]) -> None:
-        close(closing)
-        if closing is job:
+    def close_and_tell(upload: Upload) -> None:
+        close(upload)
+        if upload._view.owner_name == f"attempt 1 of the job {job.id}":
             closed.set()
 
-    monkeypatch.setattr(Job, "close_uploads", close_and_tell)
+    monkeypatch.setattr(Upload, "_let_go", close_and_tell)
     return closed
 
 
@@ -202,7 +202,7 @@ async def test_a_thousand_jobs_of_which_some_fail(upload: Upload) -> None:
             JobState.SUCCEEDED: 900,
             JobState.FAILED: 100,
         }
-        assert uploads.stats().open_blobs == 0
+        assert uploads.stats().open_uploads == 0
         assert len(uploads.jobs) == 100
     assert upload._view.blob.owners == ["the test"]
     assert Counter(job.result for job in jobs if job.result) == Counter(
@@ -276,9 +276,9 @@ async def test_failure_harms_no_one(
         assert job.error is not None
         assert job.error.startswith(told)
         assert job.result is None
-        assert not job.uploads
+        assert not job.has_uploads
         assert upload._view.blob.owners == ["the test"]
-        counts = uploads.jobs.counts()
+        counts = uploads.stats().jobs
         assert (counts[JobState.FAILED], counts[JobState.SUCCEEDED]) == (1, 1)
 
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -444,7 +444,7 @@ async def test_child_of_a_failed_parent_is_dropped(
             assert (await handler.submit(upload).wait()).state is JobState.FAILED
 
     assert [job.state for job in children] == [JobState.DISCARDED] * 2
-    assert not any(job.uploads for job in children)
+    assert not any(job.has_uploads for job in children)
     assert upload._view.blob.owners == ["the test"]
 
 
@@ -581,7 +581,7 @@ async def test_shutdown_without_grace(
     assert [job.state for job in jobs] == [JobState.CANCELLED] * 4
     assert [job.started_at is None for job in jobs] == [False, True, False, True]
     assert all(job.finished_at for job in jobs)
-    assert [bool(job.uploads) for job in jobs] == [False, False, True, False]
+    assert upload._view.blob.owners == [f"attempt 1 of the job {jobs[2].id}", "the test"]
     assert sorted(lost(caplog)) == sorted(
         f"Job {job.id} of handler {job.handler} is lost, the app was shut down first"
         f"{' (its thread goes on until it returns)' if job is jobs[2] else ''}: "
@@ -594,7 +594,7 @@ async def test_shutdown_without_grace(
     assert seen == [False, True, b"data"]
     assert [job.state for job in jobs] == [JobState.CANCELLED] * 4
     assert upload._view.blob.owners == ["the test"]
-    assert uploads.jobs.counts()[JobState.CANCELLED] == 4
+    assert uploads.stats().jobs[JobState.CANCELLED] == 4
 
 
 async def test_handler_that_finishes_although_it_is_cancelled(
@@ -845,7 +845,7 @@ async def test_failure_while_the_block_is_cancelled_stays_in_its_job(
 
 
 # asyncio never begins a task that is cancelled before its first step, and says so.
-@pytest.mark.filterwarnings("ignore:coroutine 'Runner._run' was never awaited")
+@pytest.mark.filterwarnings("ignore:coroutine 'Executor._run' was never awaited")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("begun", [False, True], ids=["before its first step", "at work"])
 async def test_native_cancellation(
@@ -933,5 +933,5 @@ async def test_threads_submit_while_running_ends(uploads: Uploads, upload: Uploa
         await anyio.to_thread.run_sync(thread.join)
 
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}
-    assert uploads.jobs.counts()[JobState.SUCCEEDED] == len(jobs)
+    assert uploads.stats().jobs[JobState.SUCCEEDED] == len(jobs)
     assert upload._view.blob.owners == ["the test"]

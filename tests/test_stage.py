@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from contextvars import copy_context
 from typing import Any
 
 import anyio
@@ -19,8 +18,9 @@ from starlette_upload_keepalive import (
     Upload,
     WouldDeadlock,
 )
-from starlette_upload_keepalive.job import Arguments
-from starlette_upload_keepalive.stage import Stage, StagedJob, Start
+from starlette_upload_keepalive.options import Start
+from starlette_upload_keepalive.stage import Stage, StagedJob
+from tests.works import made
 
 pytestmark = pytest.mark.anyio
 
@@ -46,15 +46,7 @@ class Jobs:
         start: Start = "end",
     ) -> StagedJob:
         sources = sources or (self.upload(),)
-        job: Job[Any] = Job(
-            "h",
-            sources,
-            Arguments(),
-            context=copy_context(),
-            run_in="loop",
-            invoke=repr,
-            on_done=self.finished.append,
-        )
+        job = made(sources, on_done=self.finished.append)
         self.closing.callback(job.close_uploads)
         return StagedJob(job, sources, accepts, start, self.publish)
 
@@ -82,7 +74,7 @@ async def test_accepted_job_starts_with_the_end(jobs: Jobs) -> None:
 
     assert stage.end() == []
     assert jobs.published == [staged.job]
-    assert staged.job.uploads
+    assert staged.job.has_uploads
 
 
 async def test_accepted_job_starts_with_the_answer(jobs: Jobs) -> None:
@@ -108,7 +100,7 @@ async def test_rejected_job_is_dropped_with_the_answer(jobs: Jobs) -> None:
     stage.decide(303)
 
     assert strict.job.state is JobState.DISCARDED
-    assert not strict.job.uploads
+    assert not strict.job.has_uploads
     assert lenient.job.state is JobState.STAGED
     stage.end()
     assert jobs.published == [lenient.job]
@@ -206,7 +198,7 @@ async def test_veto(jobs: Jobs, start: Start) -> None:
 
     assert jobs.published == [spared.job]
     assert vetoed.job.state is JobState.DISCARDED
-    assert not vetoed.job.uploads
+    assert not vetoed.job.has_uploads
 
 
 async def test_veto_after_the_answer(jobs: Jobs) -> None:
@@ -295,7 +287,7 @@ async def test_others_can_wait(jobs: Jobs) -> None:
         task_status.started()
         await anyio.wait_all_tasks_blocked()
         stage.end()
-        staged.job.finish(JobState.SUCCEEDED)
+        staged.job.succeed(None)
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(request)

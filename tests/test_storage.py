@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from starlette_upload_keepalive.blob import Blob
 from starlette_upload_keepalive.storage import MIB, MemoryBudget, Storage
 
 
@@ -62,9 +63,12 @@ def test_the_directory_is_the_systems_unless_given(
     assert default.directory == "/elsewhere"
 
 
-def test_open_blobs_are_counted() -> None:
+def test_open_blobs_are_known() -> None:
     storage = Storage()
-    storage.count(+1)
-    storage.count(+1)
-    storage.count(-1)
+    kept, let_go = Blob(storage), Blob(storage)
+    keeper = kept.own("the test")
+    let_go.own("nobody for long").let_go()
+    assert storage.blobs == [kept]
     assert storage.open_blobs == 1
+    keeper.let_go()
+    assert storage.open_blobs == 0

@@ -67,7 +67,7 @@ async def test_it_runs_if_the_request_is_accepted(kind: str, status: int) -> Non
     assert (job.state, job.result) == (
         (JobState.SUCCEEDED, 3) if status == 202 else (JobState.DISCARDED, None)
     )
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 class Session:

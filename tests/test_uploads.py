@@ -31,7 +31,7 @@ from starlette_upload_keepalive import (
     Uploads,
     WouldDeadlock,
 )
-from starlette_upload_keepalive.stage import Start
+from starlette_upload_keepalive.options import Start
 from tests.asgi import (
     Answer,
     Part,
@@ -142,7 +142,7 @@ async def test_status_decides(
         (name, *(("succeeded", "data") if accepted else ("discarded", None)))
         for name, accepted in expected
     ]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 async def test_exception_in_the_endpoint(uploads: Uploads) -> None:
@@ -157,7 +157,7 @@ async def test_exception_in_the_endpoint(uploads: Uploads) -> None:
             await send_request(starlette(endpoint, uploads), BODY)
 
     assert outcomes(uploads) == [("reading", "discarded", None)]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 async def test_truncated_body(uploads: Uploads) -> None:
@@ -168,7 +168,7 @@ async def test_truncated_body(uploads: Uploads) -> None:
 
     assert answer.status == 400
     assert outcomes(uploads) == []
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 class LostClient(Exception):
@@ -331,7 +331,7 @@ async def test_submit_and_veto(uploads: Uploads, place: str, veto: bool) -> None
     expected = ("discarded", None) if veto else ("succeeded", "data")
     jobs = [("automatic", *expected), ("explicit", *expected)]
     assert outcomes(uploads) == jobs
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 async def test_submit_after_a_rejecting_answer(uploads: Uploads) -> None:
@@ -586,7 +586,7 @@ async def test_job_survives_the_cancelled_request(uploads: Uploads, running: boo
         await request()
 
     assert outcomes(uploads) == [("reading", "succeeded", "data")]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -617,7 +617,7 @@ async def test_job_survives_the_natively_cancelled_request(uploads: Uploads, run
         await request()
 
     assert outcomes(uploads) == [("reading", "succeeded", "data")]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 async def test_cancelled_before_the_answer(uploads: Uploads) -> None:
@@ -634,7 +634,7 @@ async def test_cancelled_before_the_answer(uploads: Uploads) -> None:
             await send_request(starlette(endpoint, uploads), BODY)
 
     assert outcomes(uploads) == [("reading", "discarded", None)]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 # Running
@@ -698,7 +698,7 @@ async def test_same_uploads_on_asyncio_and_on_trio(uploads: Uploads) -> None:
 
     each = [("in_thread", "succeeded", 2_000_000), ("on_loop", "succeeded", 2_000_000)]
     assert outcomes(uploads) == each * 3
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 # The lifespan
@@ -805,7 +805,7 @@ async def test_without_a_lifespan_jobs_run_within_the_request(
     assert [job.result for job in children if job] == [True, True]
     told = [record.getMessage() for record in caplog.records if "starlette" in record.name]
     assert [message.partition(" to ")[0] for message in told] == ["No lifespan was sent"]
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 async def test_mounted_app_with_handlers_of_its_own(uploads: Uploads) -> None:
@@ -824,7 +824,7 @@ async def test_mounted_app_with_handlers_of_its_own(uploads: Uploads) -> None:
         await send_request(app, BODY, http_scope("/mounted/200"))
 
     assert outcomes(uploads) == [("thumbnail", "succeeded", "data")]
-    assert outer.stats().open_blobs == 0
+    assert outer.stats().open_uploads == 0
 
 
 async def test_request_cancelled_while_its_jobs_run_within_it(
@@ -840,7 +840,7 @@ async def test_request_cancelled_while_its_jobs_run_within_it(
 
     assert [state for _, state, _ in outcomes(uploads)] == ["cancelled"]
     assert "is lost" in caplog.text
-    assert uploads.stats().open_blobs == 0
+    assert uploads.stats().open_uploads == 0
 
 
 async def test_no_job_is_taken_once_the_app_shuts_down(uploads: Uploads) -> None:

@@ -1,0 +1,141 @@
+"""One attempt at a job: calls its handler once, and tells what came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio import CancelScope
+
+from .arguments import MAX_RESULT_SIZE, through_json
+from .exceptions import HandlerTimeout
+from .job import Job
+from .stage import Stage, current_stage
+from .threads import WorkerThreads
+from .upload import Upload, let_go_of_all
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt.
+
+    Attributes:
+        result: What the handler returned.
+        error: What it raised, or why it has stopped; None if it returned.
+        thread_goes_on: Whether its thread was left behind, and works still.
+    """
+
+    result: Any = None
+    error: BaseException | None = None
+    thread_goes_on: bool = False
+
+    def value(self) -> Any:
+        """Return the result, or raise the error."""
+        try:
+            if self.error is not None:
+                raise self.error
+            return self.result
+        finally:
+            del self  # else the error's traceback would keep the error, and all of the handler's
+
+
+class Stopped(Exception):
+    """Why a handler ended early, if it was asked to and not for its timeout."""
+
+
+async def attempt(
+    job: Job[Any], stage: Stage, scope: CancelScope, threads: WorkerThreads
+) -> Outcome:
+    """Call a job's handler with uploads of its own.
+
+    Args:
+        job: The job.
+        stage: Where the jobs wait that its handler submits.
+        scope: Cancelled by whoever ends the attempt early.
+        threads: Where plain functions run.
+
+    Cancellation: a thread is left behind, and lets go of the uploads when it returns.
+    """
+    started = job.begin()
+    current_stage.set(stage)
+    try:
+        with job.work.hooks.around(started):
+            return Outcome(await _call(job, stage, scope, threads))
+    except BaseException as error:
+        if task_is_cancelled(error, job):
+            raise
+        left_behind = job.work.run_in == "thread" and scope.cancelled_caught
+        return Outcome(error=error, thread_goes_on=left_behind)
+
+
+async def _call(job: Job[Any], stage: Stage, scope: CancelScope, threads: WorkerThreads) -> Any:
+    """Call the handler. Raises what it raised, or that it has stopped."""
+    call = _call_in_thread if job.work.run_in == "thread" else _call_on_loop
+    with scope:
+        value = await call(job, job.open_uploads(stage), scope, threads)
+        return through_json(value, f"The result of {job.handler}", MAX_RESULT_SIZE)
+    raise _why_stopped(job)
+
+
+async def _call_on_loop(
+    job: Job[Any], uploads: list[Upload], scope: CancelScope, threads: WorkerThreads
+) -> Any:
+    del threads
+    timeout = job.work.options.timeout
+    try:
+        if timeout is not None:
+            scope.deadline = anyio.current_time() + timeout
+        return await job.work.invoke(job, uploads)
+    finally:
+        scope.deadline = math.inf  # what follows is not the handler's
+        let_go_of_all(uploads)
+
+
+async def _call_in_thread(
+    job: Job[Any], uploads: list[Upload], scope: CancelScope, threads: WorkerThreads
+) -> Any:
+    del scope  # a thread can't be cancelled, only asked and left behind
+    try:
+        outcome = await threads.run(
+            partial(captured, partial(job.work.invoke, job, uploads)),
+            let_go=partial(let_go_of_all, uploads),
+            abandon_on_cancel=True,
+        )
+    except anyio.get_cancelled_exc_class():
+        job.stop("shutdown")  # perhaps natively, so that nobody has asked it yet
+        raise
+    try:
+        if job.stop_seen:
+            raise _why_stopped(job) from outcome.error
+        return outcome.value()
+    finally:
+        del outcome  # as in there
+
+
+def captured(call: Callable[[], Any]) -> Outcome:
+    """Make a call for a worker thread, which even a SystemExit must not end."""
+    try:
+        return Outcome(call())
+    except BaseException as error:  # noqa: BLE001
+        return Outcome(error=error)
+
+
+def _why_stopped(job: Job[Any]) -> Exception:
+    if job.stop_reason in (None, "timeout"):
+        return HandlerTimeout(
+            f"The handler {job.handler} took longer than its timeout of "
+            f"{job.work.options.timeout:g} seconds."
+        )
+    return Stopped(f"The handler {job.handler} was asked to stop.")
+
+
+def task_is_cancelled(error: BaseException, job: Job[Any]) -> bool:
+    """Tell what cancels this task from an error that its handler has raised."""
+    if not isinstance(error, anyio.get_cancelled_exc_class()):
+        return False
+    # A native cancel has no deadline.
+    return job.stop_reason == "shutdown" or anyio.current_effective_deadline() == -math.inf

@@ -1,0 +1,60 @@
+"""Calls a handler's ``on_success`` or ``on_error``, once its job is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from anyio import CancelScope
+
+from .attempt import Stopped, captured, task_is_cancelled
+from .events import CallbackFailed
+from .job import Job, JobState
+from .signature import runs_in
+from .threads import WorkerThreads
+
+OnSuccess = Callable[[Job[Any]], object]
+OnError = Callable[[Job[Any], BaseException], object]
+
+
+async def call_back(
+    job: Job[Any], error: BaseException | None, scope: CancelScope, threads: WorkerThreads
+) -> None:
+    """Call what the handler was registered with for what became of the job, if anything.
+
+    What it raises is told to the hooks, and changes nothing for the job.
+
+    Args:
+        job: The job, which is done.
+        error: What the handler raised, if it did.
+        scope: Cancelled by whoever ends this early.
+        threads: Where plain functions run.
+
+    Cancellation: a thread is left behind.
+    """
+    options = job.work.options
+    name: Literal["on_success", "on_error"]
+    if job.state is JobState.SUCCEEDED and options.on_success is not None:
+        name, call = "on_success", partial(options.on_success, job)
+    elif job.state is JobState.FAILED and options.on_error is not None and error is not None:
+        name, call = "on_error", partial(options.on_error, job, error)
+    else:
+        return
+    try:
+        with scope:
+            await _call(call, threads)
+    except BaseException as raised:
+        if task_is_cancelled(raised, job):
+            raise
+        job.tell(CallbackFailed, callback=name, error=raised)
+    if scope.cancelled_caught:
+        cut_off = Stopped(f"The app was shut down before {name} had ended.")
+        job.tell(CallbackFailed, callback=name, error=cut_off)
+
+
+async def _call(call: Callable[[], Any], threads: WorkerThreads) -> None:
+    if runs_in(call) == "loop":
+        await call()
+    else:
+        (await threads.run(partial(captured, call), abandon_on_cancel=True)).value()

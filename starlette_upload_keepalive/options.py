@@ -1,0 +1,61 @@
+"""What a handler was registered with that concerns each of its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from .retry import Retry, check_seconds
+from .storage import check_least
+
+Start = Literal["end", "response"]
+RunIn = Literal["thread", "loop"]
+
+MAX_PRIORITY = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandlerOptions:
+    """How jobs of a handler start, are limited, are tried again, and what they lead to.
+
+    Args:
+        start: With the end of the request, or as soon as the answer is out.
+        retry: How often it is tried; once if None.
+        timeout: The seconds that an attempt may take; no limit if None.
+        max_concurrency: How many of its jobs run at once; no limit of its own if None.
+        priority: From -10 to 10. Each step up gets twice the turns.
+        on_success: Called with the job once it has succeeded.
+        on_error: Called with the job and the error once it has failed.
+
+    Raises:
+        ValueError: One of them is out of its range.
+        TypeError: One of them is of another kind.
+    """
+
+    start: Start = "end"
+    retry: Retry | None = None
+    timeout: float | None = None
+    max_concurrency: int | None = None
+    priority: int = 0
+    on_success: Callable[[Any], object] | None = None
+    on_error: Callable[[Any, BaseException], object] | None = None
+
+    def __post_init__(self) -> None:
+        if self.start not in get_args(Start):
+            raise ValueError(f"start must be one of {get_args(Start)}, not {self.start!r}.")
+        retry = cast("object", self.retry)
+        if retry is not None and not isinstance(retry, Retry):
+            raise TypeError(f"retry must be a Retry, such as Retry(attempts=5), not {retry!r}.")
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout, zero=False)
+        if self.max_concurrency is not None:
+            check_least("max_concurrency", self.max_concurrency, 1)
+        if type(self.priority) is not int or abs(self.priority) > MAX_PRIORITY:
+            raise ValueError(
+                f"priority must be from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {self.priority!r}."
+            )
+        for name in ("on_success", "on_error"):
+            callback: object = getattr(self, name)
+            if callback is not None and not callable(callback):
+                raise TypeError(f"{name} must be a function, not {callback!r}.")

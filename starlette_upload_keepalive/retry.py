@@ -1,0 +1,126 @@
+"""When a handler that has raised is tried again."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from .exceptions import Discard, RetryLater
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+# Any less is 0 in the event loop's clock.
+_LEAST = 1e-9
+
+Errors = type[BaseException] | tuple[type[BaseException], ...]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a handler that raises is tried, and how long to wait in between.
+
+    The wait before attempt ``n + 1`` is ``wait_initial * wait_factor ** (n - 1)``
+    seconds, at most ``wait_max``. A share of it is left to chance, so that what
+    failed together is not tried again together (AWS Architecture Blog,
+    "Exponential Backoff And Jitter").
+
+    Args:
+        attempts: How often in all, the first time included.
+        wait_initial: The seconds before the second attempt.
+        wait_factor: How many times longer each wait is than the one before.
+        wait_max: The seconds that no wait exceeds.
+        wait_jitter: The share of each wait that is left to chance: 0 none, 1 all.
+        retry_on: Errors to be tried again. An exception group counts as what
+            it holds, all of it.
+        give_up_on: Errors that are not, although ``retry_on`` has them.
+
+    Raises:
+        ValueError: A number is out of its range.
+        TypeError: What is no exception class is given as one.
+    """
+
+    attempts: int = 3
+    wait_initial: float = 1.0
+    wait_factor: float = 2.0
+    wait_max: float = 600.0
+    wait_jitter: float = 0.5
+    retry_on: Errors = Exception
+    give_up_on: Errors = ()
+
+    def __post_init__(self) -> None:
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise ValueError(f"attempts must be 1 or more, not {self.attempts!r}.")
+        check_seconds("wait_initial", self.wait_initial, zero=True)
+        check_seconds("wait_max", self.wait_max, zero=True)
+        if not 1 <= self.wait_factor < math.inf:
+            raise ValueError(f"wait_factor must be 1 or more, not {self.wait_factor!r}.")
+        if not 0 <= self.wait_jitter <= 1:
+            raise ValueError(f"wait_jitter must be from 0 to 1, not {self.wait_jitter!r}.")
+        for name in ("retry_on", "give_up_on"):
+            _check_errors(name, getattr(self, name))
+
+    def covers(self, error: BaseException) -> bool:
+        """Whether the error is to be tried again."""
+        return all(
+            isinstance(leaf, self.retry_on) and not isinstance(leaf, self.give_up_on)
+            for leaf in leaves(error)
+        )
+
+    def wait(self, failures: int, chance: float) -> float:
+        """Return how many seconds to wait.
+
+        Args:
+            failures: How many attempts have failed: 1 or more.
+            chance: What is left to chance, from 0 to 1.
+        """
+        try:
+            longest = min(self.wait_max, self.wait_initial * self.wait_factor ** (failures - 1))
+        except OverflowError:
+            longest = self.wait_max
+        return longest * (1 - self.wait_jitter * chance)
+
+
+def verb_in(error: BaseException) -> RetryLater | Discard | None:
+    """Return the verb that was raised, or the weightiest if a group is made of nothing else."""
+    verbs = list[RetryLater | Discard]()
+    for leaf in leaves(error):
+        if not isinstance(leaf, (RetryLater, Discard)):
+            return None
+        verbs.append(leaf)
+    return max(verbs, key=lambda verb: math.inf if isinstance(verb, Discard) else verb.seconds)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Go over the errors of a group, and of groups within; over the error itself if it is none."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        for each in group.exceptions:
+            yield from leaves(each)
+    else:
+        yield error
+
+
+def check_seconds(name: str, value: object, *, zero: bool) -> None:
+    """Check an option in seconds.
+
+    Args:
+        name: The option.
+        value: What was given.
+        zero: Whether it may be 0.
+
+    Raises:
+        ValueError: It is negative, infinite or no number.
+    """
+    if not isinstance(value, (int, float)) or not (0 if zero else _LEAST) <= value < math.inf:
+        least = "0 seconds or more" if zero else "more than 0 seconds"
+        raise ValueError(f"{name} must be {least}, not {value!r}.")
+
+
+def _check_errors(name: str, given: object) -> None:
+    for each in cast("tuple[object, ...]", given) if isinstance(given, tuple) else (given,):
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"{name} must be an exception class, or several, not {each!r}.")
