@@ -65,6 +65,9 @@ class Handler(Generic[F, D, P, R]):
         self._many = many
         self._history = history
         self._publish = publish
+        for callback in (options.on_success, options.on_error):
+            if callback is not None:
+                runs_in(callback)
         if selection is not None:
             self._check_called_without_arguments()
 
@@ -111,7 +114,7 @@ class Handler(Generic[F, D, P, R]):
         """
         return self._submit(upload, args, kwargs, waive=True)
 
-    def stage_selected(self, intake: Intake, path: str) -> None:
+    def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage a job for each file of a form that the handler runs for by itself."""
         if self._selection is None:
             return

@@ -52,12 +52,12 @@ class UploadKeepAliveMiddleware:
                 await self._keep_alive(scope, receive, send)
         elif scope["type"] == "lifespan":
             async with self.uploads.running():
-                await self.app(scope, self.uploads.drained(receive), send)
+                await self.app(scope, self.uploads._drained(receive), send)
         else:
             await self.app(scope, receive, send)
 
     async def _keep_alive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        intake = scope[SCOPE_KEY] = self.uploads.open_intake(scope)
+        intake = scope[SCOPE_KEY] = self.uploads._open_intake(scope)
 
         async def send_deciding(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -73,14 +73,14 @@ class UploadKeepAliveMiddleware:
         finally:
             current_stage.set(outer_stage)
             scope.pop(SCOPE_KEY, None)
-            stranded = self.uploads.end_intake(intake)
+            stranded = self.uploads._end_intake(intake)
             if stranded:
-                await self.uploads.run_here(stranded)
+                await self.uploads._run_here(stranded)
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Another of these stands further out, and owns the request's files."""
         intake: Intake = scope[SCOPE_KEY]
-        intake.join(self.uploads.stage_selected, route_path(scope))
+        intake.join(self.uploads._stage_selected, route_path(scope))
         await self.app(scope, receive, send)
 
 

@@ -25,7 +25,8 @@ def runs_in(function: Callable[..., Any]) -> RunIn:
         if known == run_in:  # a handler, registered once more
             return cast("RunIn", run_in)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError("A handler returns its result; it can't be a generator.")
+        name = getattr(function, "__name__", "It")
+        raise TypeError(f"{name} is a generator, which does nothing when called: let it return.")
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     )

@@ -268,7 +268,7 @@ class Uploads:
         if self._runner is not None:
             await self._runner.drain()
 
-    def drained(self, receive: Receive) -> Receive:
+    def _drained(self, receive: Receive) -> Receive:
         """Wrap a lifespan's ``receive``: drain before the app learns of the shutdown.
 
         The handlers then still have the app's pools and clients. No job is
@@ -300,13 +300,13 @@ class Uploads:
 
     # A request's lifetime
 
-    def open_intake(self, scope: Scope) -> Intake:
+    def _open_intake(self, scope: Scope) -> Intake:
         """Begin to take in what a request brings. The caller ends it."""
-        intake = Intake(self.storage, scope["method"], route_path(scope), self.stage_selected)
+        intake = Intake(self.storage, scope["method"], route_path(scope), self._stage_selected)
         self._intakes.add(intake)
         return intake
 
-    def end_intake(self, intake: Intake) -> list[Job[Any]]:
+    def _end_intake(self, intake: Intake) -> list[Job[Any]]:
         """Release the accepted jobs of a request and close its files. Never waits.
 
         Returns:
@@ -319,12 +319,12 @@ class Uploads:
             if self._runner is not None and self._runner.in_this_loop:
                 self._runner.executor.notice()
 
-    def stage_selected(self, intake: Intake, path: str) -> None:
+    def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""
         for handler in self._handlers.values():
-            handler.stage_selected(intake, path)
+            handler._stage_selected(intake, path)
 
-    async def run_here(self, jobs: Sequence[Job[Any]]) -> None:
+    async def _run_here(self, jobs: Sequence[Job[Any]]) -> None:
         """Run jobs to their end without a lifespan, in the request's own call.
 
         Cancellation: the jobs are cancelled and logged as lost. If the request

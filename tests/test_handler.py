@@ -186,8 +186,11 @@ SECOND = "must take its JobContext as the second positional parameter."
                 "submit() it yourself."
             ),
         ),
-        (generator, "A handler returns its result; it can't be a generator."),
-        (async_generator, "A handler returns its result; it can't be a generator."),
+        (generator, "generator is a generator, which does nothing when called: let it return."),
+        (
+            async_generator,
+            "async_generator is a generator, which does nothing when called: let it return.",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
