@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -46,8 +47,6 @@ class Executor:
         retries: bool,
         publish: Callable[[Job[Any]], bool],
     ) -> None:
-        self.in_haste = False
-        """Whether another attempt is made at once."""
         self.ends = math.inf
         """When no attempt begins any more, in the event loop's seconds."""
         self._threads = threads
@@ -62,6 +61,7 @@ class Executor:
         self._context = copy_context()
         self._changed: anyio.Event | None = None
         self._is_stopping = False
+        self._in_haste = 0
 
     def start(self, tasks: TaskGroup) -> None:
         """Run jobs in a task group, until `close`."""
@@ -72,6 +72,7 @@ class Executor:
         self._tasks = None
         if self._ringing is not None:
             self._ringing.cancel()
+        self.notice()
 
     # Jobs come, and are told to go
 
@@ -113,6 +114,16 @@ class Executor:
         for job in list(self._delayed):
             self.hurry(job)
 
+    @contextmanager
+    def haste(self) -> Generator[None, None, None]:
+        """Make every further attempt at once, for as long as the block lasts."""
+        self._in_haste += 1
+        self.hurry_all()
+        try:
+            yield
+        finally:
+            self._in_haste -= 1
+
     async def stop_all(self) -> None:
         """Lose the jobs that wait, cancel those on the event loop, leave the threads behind.
 
@@ -145,6 +156,7 @@ class Executor:
         for job, scope in self._running.items():
             job.stop("shutdown")
             scope.cancel()
+        self.notice()
 
     # How it is
 
@@ -152,6 +164,11 @@ class Executor:
     def busy(self) -> bool:
         """Whether a job waits or runs."""
         return bool(self._running or self._delayed or any(self._turns.values()))
+
+    @property
+    def calling_back(self) -> list[Job[Any]]:
+        """The jobs that are done but for their callback."""
+        return [job for job in self._running if job.done]
 
     def places_taken(self, run_in: RunIn) -> int:
         """Count the threads, or the tasks, that are at work. From any thread."""
@@ -247,12 +264,12 @@ class Executor:
         if not self._retries or job.stop_reason in ("asked", "shutdown"):
             return None
         if verb is not None:
-            return 0 if self.in_haste else verb.seconds
+            return 0 if self._in_haste else verb.seconds
         job.failures += 1
         retry = job.work.options.retry
         if retry is None or job.failures >= retry.attempts or not retry.covers(error):
             return None
-        return 0 if self.in_haste else retry.wait(job.failures, random.random())  # noqa: S311
+        return 0 if self._in_haste else retry.wait(job.failures, random.random())  # noqa: S311
 
     def _take_delayed(self, job: Job[Any]) -> bool:
         alarm = self._delayed.pop(job, None)

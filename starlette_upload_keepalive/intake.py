@@ -47,12 +47,12 @@ class Intake:
     def __init__(
         self, storage: Storage, method: str, path: str, on_parsed: Callable[[Intake, str], None]
     ) -> None:
+        self.request = f"{method} {path}"
         self.uploads: list[Upload] = []
         self.stage = Stage()
         self.context: Context = copy_context()
         self._on_parsed = {on_parsed: path}
         self._storage = storage
-        self._request = f"{method} {path}"
         self._form: RequestForm | None = None
         self._failure: Exception | None = None
         self._is_parsing = False
@@ -116,7 +116,7 @@ class Intake:
         reader = MultipartReader(
             headers,
             storage=self._storage,
-            owner=f"the request {self._request}",
+            owner=f"the request {self.request}",
             origin=self.stage,
             **limits,
         )
@@ -124,12 +124,12 @@ class Intake:
         try:
             return await reader.read(stream)
         except ClientDisconnect as error:
-            logger.info("Upload aborted: the client left during %s.", self._request)
+            logger.info("Upload aborted: the client left during %s.", self.request)
             self._failure = UploadAborted()
             raise self._failure from error
         except Exception as error:
             if isinstance(error, StorageError):  # divergence 3
-                logger.exception("An upload of %s could not be stored.", self._request)
+                logger.exception("An upload of %s could not be stored.", self.request)
             self._failure = error
             raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -13,8 +13,10 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import current_token
 
+from .exceptions import NotRunning
 from .executor import Executor
 from .job import Job
+from .stage import NOT_RUNNING
 from .threads import WorkerThreads
 
 T = TypeVar("T")
@@ -94,6 +96,16 @@ class Runner:
         except RuntimeError:  # pragma: no cover - a callback of the loop, with an older anyio
             return True
 
+    @property
+    def in_this_thread(self) -> bool:
+        """Whether its event loop belongs to the caller's thread, at work or not."""
+        return threading.get_ident() == self._loop_thread
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes jobs."""
+        return self._is_open
+
     def publish(self, job: Job[Any]) -> bool:
         """Let a job wait for its turn. From any thread.
 
@@ -126,6 +138,19 @@ class Runner:
             return portal.call(call)
         except RuntimeError:  # it ended meanwhile
             return instead
+
+    def wait_for(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Wait for an async call in the event loop. From any other thread.
+
+        Args:
+            call: What to call.
+
+        Raises:
+            NotRunning: `running` has ended or not begun.
+        """
+        if not self._is_open or self._portal is None:
+            raise NotRunning(NOT_RUNNING)
+        return self._portal.call(call)
 
     async def drain(self, expects_more: Callable[[], bool] = lambda: False) -> None:
         """Let all jobs finish, and cancel those that have not after the grace period.
