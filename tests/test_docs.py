@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
 
-ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md")))]
+from starlette_upload_keepalive import JobState, Uploads
+from tests.pages import APART, PAGES, ROOT, client_of, run
 
-
-def run(page: str) -> SimpleNamespace:
-    """Run all Python of a page from top to bottom. Gives what it has defined."""
-    document = Sybil([PythonCodeBlockParser()]).parse(ROOT / page)
-    for example in document.examples():
-        example.evaluate()
-    return SimpleNamespace(**document.namespace)
+EACH_PAGE = pytest.mark.parametrize("page", PAGES)
 
 
-def client_of(app: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each page where a reader would, in a directory of their own."""
+    monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in APART])
 def test_examples_run(page: str) -> None:
     run(page)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@EACH_PAGE
 def test_links_lead_somewhere(page: str) -> None:
-    linked = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())
-    assert [link for link in linked if not (ROOT / page).parent.joinpath(link).exists()] == []
+    text = (ROOT / page).read_text()
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        target = (ROOT / page).parent / link if link else ROOT / page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors_of(target), f"{link}#{anchor}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    """What links can lead to: headings, as Markdown tools derive it, and the names of a reference."""
+    text = page.read_text()
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    headings = {
+        re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles
+    }
+    return headings | set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+
+
+@EACH_PAGE
+def test_lines_are_no_longer_than_code(page: str) -> None:
+    lines = (ROOT / page).read_text().splitlines()
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
+
+
+async def send(client: Any, path: str, **files: Any) -> Any:
+    """Send a file, and give the answer to it."""
+    return await client.post(path, files=files)
 
 
 @pytest.mark.anyio
@@ -45,7 +62,7 @@ async def test_readme() -> None:
     main = run("README.md")
 
     async with main.uploads.running(), client_of(main.app) as client:
-        response = await client.post("/files", files={"file": b"some bytes"})
+        response = await send(client, "/files", file=b"some bytes")
         assert response.status_code == 202
         job = main.uploads.jobs.get(response.json()["job"])
         await job.wait()
@@ -61,18 +78,17 @@ async def test_readme() -> None:
 
 
 @pytest.mark.anyio
-async def test_lifetimes() -> None:
-    page = run("docs/lifetimes.md")
+async def test_concepts() -> None:
+    page = run("docs/concepts.md")
 
     async with page.uploads.running(), client_of(page.app) as client:
         for name, kind in [("a.jpg", "image/jpeg"), ("a.txt", "text/plain")]:
-            photo = {"photo": (name, b"photo", kind)}
-            assert (await client.post("/photos", files=photo)).status_code == 202
-        submitted = await client.post("/videos", files={"video": ("a.mp4", b"video")})
+            assert (await send(client, "/photos", photo=(name, b"photo", kind))).status_code == 202
+        submitted = await send(client, "/videos", video=("a.mp4", b"video"))
         shown = await client.get(f"/jobs/{submitted.json()}")
         for job in page.uploads.jobs:
             await job.wait()
-        await client.post("/measured", files={"file": b"file"})
+        await send(client, "/measured", file=b"file")
 
     assert page.lengths.get(timeout=10) == len(b"file")
     assert shown.json() in {"waiting", "running", "succeeded"}
@@ -80,3 +96,99 @@ async def test_lifetimes() -> None:
         ("index", ["a.jpg"], len(b"photo")),
         ("transcode", ["a.mp4"], "a.mp4 of user 7"),
     ]
+
+
+@pytest.fixture
+def fastapi_tutorial(own_directory: None) -> Any:
+    """Run the page, which tests the lines that it counts, in an event loop of its own."""
+    return run("docs/tutorial-fastapi.md")
+
+
+@pytest.mark.anyio
+async def test_tutorial_for_fastapi(fastapi_tutorial: Any) -> None:
+    main = fastapi_tutorial
+
+    async with main.uploads.running(), client_of(main.app) as client:
+        refused = await send(client, "/texts", text=("a.png", b"text", "image/png"))
+        cover = await send(client, "/covers", cover=("a.png", b"cover"))
+        kept = await send(client, "/archive", text=("../a.txt", b"text"))
+        for job in main.uploads.jobs:
+            await job.wait()
+        shown = [(await client.get(f"/jobs/{job.id}")).json() for job in main.uploads.jobs]
+        missing = await client.get("/jobs/none")
+
+    job_id = kept.json()["job"]
+    assert refused.status_code == 415
+    assert cover.json() == "Thank you for 5 bytes."
+    assert [(job["state"], job["progress"], job["result"]) for job in shown] == [
+        ("succeeded", 1, {"lines": 2, "bytes": 8}),
+        ("succeeded", 0, hashlib.sha256(b"cover").hexdigest()),
+        ("succeeded", 0, f"{job_id}.txt"),
+    ]
+    assert (main.ARCHIVE / f"{job_id}.txt").read_bytes() == b"text"
+    assert missing.status_code == 404
+
+
+@pytest.fixture
+def starlette_tutorial(own_directory: None) -> Any:
+    return run("docs/tutorial-starlette.md")
+
+
+@pytest.mark.anyio
+async def test_tutorial_for_starlette(starlette_tutorial: Any) -> None:
+    main = starlette_tutorial
+
+    async with main.uploads.running(), client_of(main.app) as client:
+        no_file = await client.post("/texts", files={"text": (None, "text")})
+        blank = await client.get("/page")
+        sent = await send(client, "/page", text=("a.txt", b"text"))
+        for job in main.uploads.jobs:
+            await job.wait()
+        shown = [(await client.get(f"/jobs/{job.id}")).json() for job in main.uploads.jobs]
+        missing = await client.get("/jobs/none")
+
+    assert no_file.status_code == 422
+    assert "multipart/form-data" in blank.text
+    assert (sent.status_code, sent.headers["location"]) == (303, "/page")
+    assert main.titles == ["a.txt"]
+    assert [job["result"] for job in shown] == [2, None]
+    assert missing.status_code == 404
+
+
+@pytest.mark.anyio
+async def test_submitting() -> None:
+    page = run("docs/submitting.md")
+
+    async with page.uploads.running(), client_of(page.app) as client:
+        await send(client, "/photos", photo=("a.png", b"photo"))
+        await send(client, "/videos", video=("a.mp4", b"video"))
+        refused = await send(client, "/signup", photo=("a.png", b"photo"))
+        welcome = await client.post("/signup?name=Ada", files={"photo": ("b.png", b"photo")})
+        for job in page.uploads.jobs:
+            await job.wait()
+
+    assert (refused.status_code, refused.json()) == (200, "Please tell us your name.")
+    assert welcome.json() == "Welcome!"
+    assert [(job.handler, job.result, job.state) for job in page.uploads.jobs] == [
+        ("index", len(b"photo"), JobState.SUCCEEDED),
+        ("transcode", "a.mp4 of user 7", JobState.SUCCEEDED),
+        ("portrait", None, JobState.DISCARDED),
+        ("portrait", "portrait from b.png", JobState.SUCCEEDED),
+    ]
+
+
+def test_options_are_those_that_there_are() -> None:
+    page = (ROOT / "docs/options.md").read_text()
+    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
+    units = {" MiB": 1024 * 1024, " s": 1, "": 1}
+
+    def value(text: str) -> object:
+        number = re.match(r"([\d,.]+)( MiB| s|)$", text)
+        return float(number[1].replace(",", "")) * units[number[2]] if number else text
+
+    options = inspect.signature(Uploads).parameters
+    assert told.keys() == options.keys()
+    for name, text in told.items():
+        default = options[name].default
+        if isinstance(default, (int, float)):
+            assert value(text) == default, name
