@@ -37,7 +37,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def anchors_of(page: Path) -> set[str]:
-    """What links can lead to: headings, as Markdown tools derive it, and the names of a reference."""
+    """What links lead to: headings, as Markdown tools derive it, and the names in a reference."""
     text = page.read_text()
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     headings = {
