@@ -56,6 +56,10 @@ ORDER = (
     "stats",
     "uploads",
     "middleware",
+    "hooks.__init__",
+    "hooks.structlog",
+    "hooks.opentelemetry",
+    "hooks.prometheus",
 )
 MODULES = {
     ".".join(path.relative_to(FOLDER).with_suffix("").parts): path
@@ -151,6 +155,7 @@ form, before = Request._get_form, set(sys.modules)
 import starlette_upload_keepalive
 
 optional = {"fastapi", "hypercorn", "pandas", "PIL", "pydantic", "trio", "uvicorn"}
+optional |= {"opentelemetry", "prometheus_client", "structlog"}
 assert not optional & (set(sys.modules) - before)
 assert Request._get_form is form
 assert threading.active_count() == 1

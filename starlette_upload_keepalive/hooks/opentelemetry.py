@@ -1,0 +1,135 @@
+"""A hook that traces jobs with OpenTelemetry."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from starlette_upload_keepalive.events import (
+    JobCancelled,
+    JobDelayed,
+    JobDiscarded,
+    JobEvent,
+    JobFailed,
+    JobOverran,
+    JobStarted,
+    JobSubmitted,
+    JobSucceeded,
+)
+from starlette_upload_keepalive.retry import verb_in
+
+try:
+    from opentelemetry import trace
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "This hook needs opentelemetry-api: pip install 'starlette-upload-keepalive[opentelemetry]'"
+    ) from error
+
+_NAME = "starlette_upload_keepalive"
+# The semantic conventions that the names of attributes are from, as far as they go.
+_SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
+
+
+class OpenTelemetryHook:
+    """Makes a span of each attempt, linked to the span that its job was submitted in.
+
+    That is the request's span, or the one of the attempt that submitted the
+    job. It is no child of it: a request's trace would not end before the last
+    attempt at the last of its jobs. The spans are those of a consumer that
+    processes messages, by the semantic conventions for messaging.
+
+    Args:
+        tracer_provider: Who makes the spans; the global one if None.
+    """
+
+    def __init__(self, tracer_provider: trace.TracerProvider | None = None) -> None:
+        self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider, schema_url=_SCHEMA)
+        # By the job's id. What is here goes with the job's end.
+        self._submitted_in: dict[str, trace.SpanContext] = {}
+        self._attempts: dict[str, trace.Span] = {}
+
+    def __call__(self, event: JobEvent) -> AbstractContextManager[object] | None:
+        """Begin or end a span, if the event says so."""
+        match event:
+            case JobSubmitted():
+                self._submitted_in[event.job_id] = _current()
+            case JobStarted():
+                return self._begin(event)
+            case JobOverran(timeout_seconds=seconds):
+                overran = {f"{_NAME}.timeout_seconds": seconds}
+                self._attempts.get(event.job_id, trace.INVALID_SPAN).add_event(
+                    f"{_NAME}.overran", overran
+                )
+            case JobDelayed(error=error):
+                self._end(event, "delayed", error=None if verb_in(error) else error)
+            case JobSucceeded():
+                self._end(event, "succeeded")
+            case JobFailed(error=error):
+                self._end(event, "failed", error=error)
+            case JobCancelled(reason="asked"):
+                self._end(event, "cancelled")
+            case JobCancelled():
+                self._end(event, "lost")
+            case JobDiscarded(reason=reason):
+                self._end(event, "discarded", reason=reason)
+            case _:
+                pass
+        return None
+
+    def _begin(self, event: JobStarted) -> AbstractContextManager[object]:
+        # One that is retried after its end is known no more.
+        submitted_in = self._submitted_in.get(event.job_id) or _current()
+        attributes: dict[str, str | int | float] = {
+            "messaging.system": _NAME,
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": event.handler,
+            "messaging.message.id": event.job_id,
+            f"{_NAME}.attempt": event.attempt,
+            f"{_NAME}.waited_seconds": event.waited_seconds,
+        }
+        if event.field is not None:
+            attributes[f"{_NAME}.field"] = event.field
+        if event.parent_id is not None:
+            attributes[f"{_NAME}.parent_id"] = event.parent_id
+        span = self._attempts[event.job_id] = self._tracer.start_span(
+            f"process {event.handler}",
+            # Baggage stays.
+            context=trace.set_span_in_context(trace.INVALID_SPAN),
+            kind=trace.SpanKind.CONSUMER,
+            attributes=attributes,
+            links=[trace.Link(submitted_in)] if submitted_in.is_valid else [],
+        )
+        return trace.use_span(span, record_exception=False, set_status_on_exception=False)
+
+    def _end(
+        self,
+        event: JobEvent,
+        outcome: str,
+        *,
+        error: BaseException | None = None,
+        reason: str | None = None,
+    ) -> None:
+        if outcome != "delayed":
+            self._submitted_in.pop(event.job_id, None)
+        # No span, if it ends before the first attempt or between two.
+        span = self._attempts.pop(event.job_id, trace.INVALID_SPAN)
+        span.set_attribute(f"{_NAME}.outcome", outcome)
+        if reason is not None:
+            span.set_attribute(f"{_NAME}.reason", reason)
+        if error is not None:
+            span.set_attribute("error.type", _name(type(error)))
+            span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
+            span.record_exception(error)
+        elif outcome == "lost":
+            span.set_attribute("error.type", "shutdown")
+            span.set_status(trace.StatusCode.ERROR, "The app was shut down first.")
+        span.end()
+
+
+def _current() -> trace.SpanContext:
+    return trace.get_current_span().get_span_context()
+
+
+def _name(kind: type[BaseException]) -> str:
+    name = kind.__qualname__
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
