@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check docs bench format clean
 
 help:
 	@echo "make demo    start the example app on a free port of this machine"
 	@echo "make test    run the tests"
-	@echo "make check   run every check: style, types, coverage, old and new versions, the wheel"
+	@echo "make check   run every check: style, types, coverage, all versions, the wheel, the docs"
+	@echo "make docs    make the site of the docs, in site/"
 	@echo "make bench   measure, beside what it replaces; ARGS=\"parse --rounds 5\""
 	@echo "make format  put the code in the project's style"
 	@echo "make clean   remove the environments and all caches"
@@ -25,6 +26,9 @@ test: $(VENV)/.test
 check: $(VENV)/.check
 	$(BIN)/nox --parallel auto
 
+docs: $(VENV)/.site
+	$(BIN)/zensical build --strict
+
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -33,7 +37,7 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) .nox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .nox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The package and one group of pyproject.toml; installed anew when that file changes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,18 +12,20 @@ import nox
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
-nox.options.download_python = "never"
-nox.options.error_on_missing_interpreters = False
-# Of pyenv's Pythons, only the active one is on the path; the oldest may be another.
-PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-os.environ["PATH"] += "".join(f"{os.pathsep}{path}" for path in PYENV.glob("versions/3.10.*/bin"))
 
 PACKAGE = "starlette_upload_keepalive"
-# The least that pyproject.toml allows.
-FLOORS = [
-    requirement.partition(";")[0].replace(">=", "==") + ".*"
-    for requirement in nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
-]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+# Where everything is required, a Python that is missing is fetched, or fails; else it is left out.
+REQUIRE_ALL = bool(os.environ.get("REQUIRE_ALL_TESTS"))
+nox.options.download_python = "auto" if REQUIRE_ALL else "never"
+nox.options.error_on_missing_interpreters = REQUIRE_ALL
+
+# Of pyenv's Pythons, only the active one is on the path.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+os.environ["PATH"] += "".join(f"{os.pathsep}{path}" for path in PYENV.glob("versions/3.1*/bin"))
+PYTHONS += [version for version in ["3.14"] if shutil.which(f"python{version}")]
 
 
 @nox.session(allow_parallel=True)
@@ -35,15 +38,16 @@ def style(session: nox.Session) -> None:
 
 @nox.session(allow_parallel=True)
 def types(session: nox.Session) -> None:
-    """Check all types, twice."""
+    """Check all types, twice, and that each public name has one."""
     session.install("--editable", ".", "--group", "dev")
     session.run("mypy")
     session.run("pyright")
+    session.run("pyright", "--verifytypes", PACKAGE, "--ignoreexternal")
 
 
 @nox.session(allow_parallel=True)
 def coverage(session: nox.Session) -> None:
-    """Run the tests on the newest versions: they are to see each line and branch."""
+    """Run all tests on the newest versions: they are to see each line and branch."""
     session.install("--editable", ".", "--group", "coverage")
     session.run("coverage", "erase")
     session.run("coverage", "run", "--module", "pytest", *session.posargs)
@@ -52,54 +56,71 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session(allow_parallel=True)
-@nox.parametrize(
-    "requirements",
-    [
-        nox.param(FLOORS, id="floors"),
-        nox.param(["fastapi==0.109.*"], id="fastapi-0.109"),
-        nox.param(["fastapi==0.115.*"], id="fastapi-0.115"),
-        nox.param(["fastapi==0.117.1"], id="fastapi-0.117"),
-        nox.param(["fastapi==0.118.*"], id="fastapi-0.118"),
-        nox.param(["starlette==0.46.*"], id="starlette-0.46"),
-        nox.param(["starlette==1.5.*"], id="starlette-1.5"),
-        nox.param(["starlette==1.6.*"], id="starlette-1.6"),
-    ],
-)
-def older(session: nox.Session, requirements: list[str]) -> None:
-    """Run the tests on older versions of what the package stands on."""
-    session.install("--editable", ".", "--group", "test", *requirements)
-    run_tests(session)
-
-
-@nox.session(python="3.10", allow_parallel=True)
-def oldest_python(session: nox.Session) -> None:
-    """Run the tests on the oldest Python, with the newest versions that it can have."""
-    session.install("--editable", ".", "--group", "test")
-    run_tests(session)
-
-
-@nox.session(allow_parallel=True)
 def wheel(session: nox.Session) -> None:
-    """Build the wheel, install it alone, and run the tests where no source is."""
+    """Build both distributions, install the wheel, and run the tests of the other on it."""
     here = Path(session.create_tmp())
     shutil.rmtree(here)
-    here.mkdir()
-    session.run("uv", "build", "--quiet", "--out-dir", str(here / "dist"))
-    (built,) = (here / "dist").glob("*.whl")
+    # The wheel is built of the source distribution.
+    session.run("uv", "build", "--quiet", "--out-dir", str(here))
+    (built,) = here.glob("*.whl")
     if f"{PACKAGE}/py.typed" not in zipfile.ZipFile(built).namelist():
         session.error("The wheel has no py.typed.")
     session.install(str(built))
     session.run("python", "-I", "-c", f"import {PACKAGE}")
 
-    for name in ["tests", "examples", "benchmarks", "docs"]:
-        shutil.copytree(name, here / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ["pyproject.toml", "README.md", "CHANGELOG.md"]:
-        shutil.copy(name, here)
+    (packed,) = here.glob("*.tar.gz")
+    shutil.unpack_archive(packed, here)
+    source = here / packed.name.removesuffix(".tar.gz")
+    shutil.rmtree(source / PACKAGE)
     session.install("--group", "test")
-    session.chdir(here)
+    session.chdir(source)
     run_tests(session)
 
 
+@nox.session(python=[version for version in PYTHONS if version != RUNNING], allow_parallel=True)
+def python(session: nox.Session) -> None:
+    """Run the tests on another Python, with the newest versions that it can have."""
+    session.install("--editable", ".", "--group", "test")
+    run_tests(session)
+
+
+@nox.session(allow_parallel=True)
+@nox.parametrize(
+    "requirement",
+    [
+        nox.param("fastapi==0.109.*", id="fastapi-0.109"),
+        nox.param("fastapi==0.115.*", id="fastapi-0.115"),
+        nox.param("fastapi==0.117.1", id="fastapi-0.117"),
+        nox.param("fastapi==0.118.*", id="fastapi-0.118"),
+        nox.param("starlette==0.35.*", id="starlette-0.35"),
+        nox.param("starlette==0.46.*", id="starlette-0.46"),
+        nox.param("starlette==1.5.*", id="starlette-1.5"),
+        nox.param("starlette==1.6.*", id="starlette-1.6"),
+    ],
+)
+def older(session: nox.Session, requirement: str) -> None:
+    """Run the tests on an older version of what the package stands on."""
+    session.install("--editable", ".", "--group", "test", requirement)
+    run_tests(session)
+
+
+@nox.session(allow_parallel=True)
+def lowest(session: nox.Session) -> None:
+    """Run the tests on the lowest version of each dependency that pyproject.toml allows."""
+    versions = str(Path(session.create_tmp()) / "lowest.txt")
+    resolve = ["uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"]
+    session.run(*resolve, "--output-file", versions, "pyproject.toml")
+    session.install("--editable", ".", "--group", "test", "--constraint", versions)
+    run_tests(session)
+
+
+@nox.session(allow_parallel=True)
+def docs(session: nox.Session) -> None:
+    """Build the site of the docs; a broken link or an unknown name fails."""
+    session.install("--group", "site")
+    session.run("zensical", "build", "--strict")
+
+
 def run_tests(session: nox.Session) -> None:
-    """Run the tests; some don't apply to every version, and may be skipped here."""
-    session.run("pytest", *session.posargs, env={"REQUIRE_ALL_TESTS": None})
+    """Run the tests that versions matter to; some don't apply to all, and may be skipped here."""
+    session.run("pytest", "-m", "not once", *session.posargs, env={"REQUIRE_ALL_TESTS": None})

@@ -12,12 +12,29 @@ from tests.leak_checks import no_leaks
 
 __all__ = ["anyio_backend", "no_leaks"]
 
+# They look at the source, the docs and the tools, not at versions.
+ONCE = (
+    "test_architecture",
+    "test_benchmarks",
+    "test_changelog",
+    "test_demo",
+    "test_docs",
+    "test_leak_checks",
+    "test_typing",
+)
+
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run an async test, marked `pytest.mark.anyio`, on each event loop."""
     backend: str = request.param
     return backend
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what need not be run again with each version of what the package stands on."""
+    if item.path.stem.startswith(ONCE):
+        item.add_marker(pytest.mark.once)
 
 
 def pytest_collection_finish() -> None:
