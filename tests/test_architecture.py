@@ -60,6 +60,8 @@ ORDER = (
     "hooks.structlog",
     "hooks.opentelemetry",
     "hooks.prometheus",
+    "testing",
+    "pytest_plugin",
 )
 MODULES = {
     ".".join(path.relative_to(FOLDER).with_suffix("").parts): path
@@ -155,7 +157,7 @@ form, before = Request._get_form, set(sys.modules)
 import starlette_upload_keepalive
 
 optional = {"fastapi", "hypercorn", "pandas", "PIL", "pydantic", "trio", "uvicorn"}
-optional |= {"opentelemetry", "prometheus_client", "structlog"}
+optional |= {"opentelemetry", "prometheus_client", "pytest", "structlog"}
 assert not optional & (set(sys.modules) - before)
 assert Request._get_form is form
 assert threading.active_count() == 1
