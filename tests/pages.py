@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -28,6 +29,11 @@ def run(page: str) -> SimpleNamespace:
     return SimpleNamespace(**document.namespace)
 
 
+def examples_of(page: str) -> list[Example]:
+    """Find the examples of a page, not run yet."""
+    return list(_parse(page).examples())
+
+
 def sections(page: str) -> dict[str, list[Example]]:
     """Find the examples of each section of a page, not run yet."""
     document = _parse(page)
@@ -51,6 +57,11 @@ def run_alone(example: Example, name: str = "example") -> Any:
 def client_of(app: Any) -> httpx.AsyncClient:
     """Make a client that calls an app directly, without its lifespan."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+
+
+def python_path() -> str:
+    """The PYTHONPATH with which another process finds what this one does."""
+    return os.pathsep.join(filter(None, sys.path))
 
 
 def _parse(page: str) -> Document:

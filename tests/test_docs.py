@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive import JobState, Uploads
-from tests.pages import APART, PAGES, ROOT, client_of, run
+from starlette_upload_keepalive import JobState
+from tests.pages import APART, PAGES, ROOT, client_of, examples_of, python_path, run
 
+# A file of tests: pytest runs it.
+TESTS = "docs/testing.md"
 EACH_PAGE = pytest.mark.parametrize("page", PAGES)
 
 
@@ -22,7 +23,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in APART])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in APART | {TESTS}])
 def test_examples_run(page: str) -> None:
     run(page)
 
@@ -177,18 +178,9 @@ async def test_submitting() -> None:
     ]
 
 
-def test_options_are_those_that_there_are() -> None:
-    page = (ROOT / "docs/options.md").read_text()
-    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
-    units = {" MiB": 1024 * 1024, " s": 1, "": 1}
-
-    def value(text: str) -> object:
-        number = re.match(r"([\d,.]+)( MiB| s|)$", text)
-        return float(number[1].replace(",", "")) * units[number[2]] if number else text
-
-    options = inspect.signature(Uploads).parameters
-    assert told.keys() == options.keys()
-    for name, text in told.items():
-        default = options[name].default
-        if isinstance(default, (int, float)):
-            assert value(text) == default, name
+def test_testing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", python_path())
+    examples = "\n\n".join(str(example.parsed) for example in examples_of(TESTS))
+    pytester.makepyfile(examples)
+    ran = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error::ResourceWarning")
+    ran.assert_outcomes(passed=7)  # of the six, one runs on both event loops

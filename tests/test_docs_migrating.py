@@ -22,7 +22,7 @@ import pytest
 from sybil.example import Example
 
 from tests.asgi import lifespan
-from tests.pages import client_of, run_alone, sections
+from tests.pages import client_of, python_path, run_alone, sections
 
 SECTIONS = sections("docs/migrating.md")
 SMALL, LARGE = b"data", bytes(2_000_000)
@@ -144,12 +144,15 @@ def imported(example: Example, name: str, folder: Path) -> Any:
     return run_alone(example, name)
 
 
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": python_path()}
+
+
 @contextmanager
 def worker(folder: Path, *command: str) -> Generator[None, None, None]:
     """Run a worker of a queue. It is asked to stop at the end, if it has not."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     whole = [sys.executable, "-m", *command]
-    with subprocess.Popen(whole, cwd=folder, env=environment) as process:
+    with subprocess.Popen(whole, cwd=folder, env=environment()) as process:
         try:
             yield
         finally:
@@ -233,5 +236,5 @@ def rq_result(page: Any, job_id: str, folder: Path) -> Any:
     with page.queue.connection as connection:
         url = connection.connection_pool.connection_kwargs["path"]
         command = [sys.executable, "-m", "rq.cli", "worker", "--burst", f"--url=unix://{url}"]
-        subprocess.run(command, cwd=folder, check=True)
+        subprocess.run(command, cwd=folder, env=environment(), check=True)
         return page.queue.fetch_job(job_id).return_value()

@@ -1,0 +1,159 @@
+"""The tables in the docs tell what there is: names, options, defaults, states, events, modules."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import starlette_upload_keepalive as package
+from starlette_upload_keepalive import JobState, Retry, Uploads, events, exceptions
+from starlette_upload_keepalive.jobs import Jobs
+from tests.pages import ROOT
+from tests.test_architecture import ORDER
+
+UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024 * 1024}
+# What a table says of a default that is no number.
+WORDS = {
+    "none": (None, ()),
+    "any": (None, ()),
+    "the function's": (None,),
+    "the system's": (None,),
+    "`log_events`": ((package.log_events,),),
+    "`Exception`": (Exception,),
+}
+EVENTS = {
+    name: value
+    for name, value in vars(events).items()
+    if inspect.isclass(value) and issubclass(value, events.JobEvent)
+}
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def rows(page: str, heading: str = "") -> dict[str, list[str]]:
+    """Find what the tables below a heading say of each name in their first column."""
+    below = text_of(page).partition(f"{heading}\n")[2]
+    section = re.split(r"^## ", below, maxsplit=1, flags=re.MULTILINE)[0] if heading else below
+    found = re.findall(r"^\| \[?`(\w+)`[^|]*\|(.*)\|$", section, re.MULTILINE)
+    return {name: [cell.strip() for cell in rest.split("|")] for name, rest in found}
+
+
+def says(cell: str, default: object) -> bool:
+    """Whether a table's cell tells the default."""
+    number = re.fullmatch(r"([\d.,]+) ?([A-Za-z]*)", cell)
+    if number and not isinstance(default, bool):
+        return float(number[1].replace(",", "")) * UNITS[number[2]] == default
+    if cell in WORDS:
+        return default in WORDS[cell]
+    return cell == f"`{default!r}`".replace("'", '"')
+
+
+def defaults_of(function: object) -> Mapping[str, object]:
+    assert callable(function)
+    parameters = inspect.signature(function).parameters
+    return {name: each.default for name, each in parameters.items() if name != "self"}
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "function"),
+    [
+        ("docs/options.md", "# Options", Uploads),
+        ("docs/handlers.md", "## Options", Uploads.handler),
+        ("docs/handlers.md", "## Try again", Retry),
+    ],
+)
+def test_options(page: str, heading: str, function: object) -> None:
+    told = {name: cells[0] for name, cells in rows(page, heading).items()}
+    told.pop("Retry", None)  # the head of its table
+    there = defaults_of(function)
+
+    assert list(told) == list(there)
+    assert [name for name in told if not says(told[name], there[name])] == []
+
+
+def test_no_default_is_told_that_is_none() -> None:
+    assert not says("8", 9)
+    assert not says("`False`", True)
+    assert not says("none", 1)
+
+
+def test_all_names() -> None:
+    here = [f"`{name}`" for name in package.__all__]
+    told = re.findall(
+        r"^\| \[?(`\w+`)",
+        text_of("docs/names.md").partition("## `starlette_upload_keepalive.")[0],
+        re.MULTILINE,
+    )
+    assert sorted(told) == sorted(here)
+
+
+@pytest.mark.parametrize("name", ["events", "testing", "pytest_plugin"])
+def test_names_of_a_module(name: str) -> None:
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    there = {
+        "events": ["Hook", *EVENTS],
+        "testing": module.__dict__.get("__all__"),
+        "pytest_plugin": [key for key in vars(module) if key.startswith("finish_upload")],
+    }
+    told = rows("docs/names.md", f"## `starlette_upload_keepalive.{name}`")
+    assert sorted(told) == sorted(there[name] or [])
+
+
+def test_names_of_hooks() -> None:
+    folder = Path(importlib.import_module(f"{package.__name__}.hooks").__path__[0])
+    there = [
+        f"{path.stem}.{name}"
+        for path in folder.glob("[!_]*.py")
+        for name in re.findall(r"^class ([A-Z]\w+)", path.read_text(), re.MULTILINE)
+    ]
+    section = text_of("docs/names.md").partition(".hooks`\n")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| \[`([\w.]+)`", section, re.MULTILINE)) == sorted(there)
+
+
+def test_what_events_tell() -> None:
+    told = rows("docs/hooks.md", "## Events")
+    common = {field.name for field in fields(events.JobEvent)}
+
+    assert told.keys() == EVENTS.keys() - {"JobEvent"}
+    for name, cells in told.items():
+        own = {field.name for field in fields(EVENTS[name])} - common
+        assert set(re.findall(r"`(\w+)`", cells[1])) == own, name
+    for name in common:
+        assert f"`{name}`" in text_of("docs/hooks.md").partition("## Around")[0]
+
+
+def test_states() -> None:
+    assert list(rows("docs/jobs.md")) == [state.value for state in JobState]
+
+
+def test_what_can_be_asked_of_jobs() -> None:
+    calls = r"^\| `(?:await )?uploads\.jobs\.(\w+)\("
+    told = re.findall(calls, text_of("docs/jobs.md"), re.MULTILINE)
+    assert told == [name for name in vars(Jobs) if not name.startswith("_")]
+
+
+def test_the_tree_of_errors() -> None:
+    tree = r"(?:├──|└──) (\w+)"
+    assert re.findall(tree, text_of("docs/api/errors.md")) == re.findall(
+        tree, exceptions.__doc__ or ""
+    )
+
+
+def test_architecture_draws_each_module_in_its_place() -> None:
+    drawn = text_of("docs/architecture.md").split("```")[1]
+    modules = re.findall(r"[\w.]+(?=[,\n])", re.sub(r"^ .{10}", "", drawn, flags=re.MULTILINE))
+    assert modules == [name.removesuffix(".__init__") for name in ORDER]
+
+
+@pytest.mark.parametrize("name", package.__all__)
+def test_reference_has_each_name(name: str) -> None:
+    reference = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
+    assert name == "__version__" or f"::: {package.__name__}.{name}\n" in reference
