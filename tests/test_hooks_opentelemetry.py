@@ -28,7 +28,7 @@ from starlette_upload_keepalive import (
     UploadKeepAliveMiddleware,
     Uploads,
 )
-from starlette_upload_keepalive.events import JobEvent, JobOverran
+from starlette_upload_keepalive.events import JobEvent, JobFailed, JobOverran, JobStarted
 from starlette_upload_keepalive.hooks.opentelemetry import OpenTelemetryHook
 from tests.asgi import file_part, multipart, send_request
 from tests.ends import Gate, at_work, both_kinds, bring_to, each_end, new_upload, register
@@ -193,6 +193,43 @@ async def test_each_attempt_has_a_span(uploads: Uploads, spans: Spans, run_in: s
     assert len({id_of(span).trace_id for span in spans.attempts}) == 3
 
 
+async def test_retry_of_a_job_that_began_before_the_span_of_its_request(
+    hook: OpenTelemetryHook, spans: Spans
+) -> None:
+    def work(upload: Upload) -> None:
+        if len(spans.attempts) == 0:
+            raise ValueError("bad")
+
+    uploads = Uploads(hooks=[hook])
+    retry = Retry(wait_initial=0)
+    register(uploads, "loop", work, field="photo", retry=retry)
+    app = UploadKeepAliveMiddleware(traced(spans, app_that_takes_a_photo(202)), uploads)
+    async with at_work(uploads):
+        await send_request(app, multipart(file_part(b"data")))
+
+    assert [linked(span) for span in spans.attempts] == [[id_of(spans.one("request"))]] * 2
+
+
+async def test_error_that_can_not_be_told(hook: OpenTelemetryHook, spans: Spans) -> None:
+    class BadError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("as the test wants it")
+
+    job: dict[str, Any] = {
+        "job_id": "0a",
+        "handler": "work",
+        "field": None,
+        "filenames": (),
+        "attempt": 1,
+        "parent_id": None,
+    }
+    hook(JobStarted(**job, waited_seconds=0))
+    with pytest.raises(RuntimeError):
+        hook(JobFailed(**job, ran_seconds=0, error=BadError()))
+
+    assert attribute(spans.attempt, "error.type").endswith(".BadError")
+
+
 async def test_thread_that_overruns(hook: OpenTelemetryHook, spans: Spans) -> None:
     def let_go_on(event: JobEvent) -> None:
         if isinstance(event, JobOverran):
@@ -291,6 +328,14 @@ def traced(spans: Spans, app: ASGIApp) -> ASGIApp:
     return wrapped
 
 
+def app_that_takes_a_photo(status: int) -> ASGIApp:
+    async def endpoint(request: Request) -> Response:
+        await request.form()
+        return Response(status_code=status)
+
+    return Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+
+
 @pytest.mark.parametrize("tracing", ["inside", "outside"])
 @pytest.mark.parametrize("place", ["by itself", "submitted", "in a thread", "in the background"])
 @both_kinds
@@ -324,14 +369,7 @@ async def test_request(
 
 async def test_job_of_a_rejected_request_is_forgotten(uploads: Uploads, spans: Spans) -> None:
     register(uploads, "loop", lambda upload: None, field="photo")
-
-    async def endpoint(request: Request) -> Response:
-        await request.form()
-        return Response(status_code=409)
-
-    app = UploadKeepAliveMiddleware(
-        Starlette(routes=[Route("/", endpoint, methods=["POST"])]), uploads
-    )
+    app = UploadKeepAliveMiddleware(app_that_takes_a_photo(409), uploads)
     async with at_work(uploads):
         await send_request(app, multipart(file_part(b"data")))
 

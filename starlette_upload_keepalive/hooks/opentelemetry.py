@@ -97,7 +97,7 @@ class OpenTelemetryHook:
             context=trace.set_span_in_context(trace.INVALID_SPAN),
             kind=trace.SpanKind.CONSUMER,
             attributes=attributes,
-            links=[trace.Link(submitted_in)] if submitted_in.is_valid else [],
+            links=[trace.Link(submitted_in)],  # the SDK drops it if there was no span
         )
         return trace.use_span(span, record_exception=False, set_status_on_exception=False)
 
@@ -113,17 +113,19 @@ class OpenTelemetryHook:
             self._submitted_in.pop(event.job_id, None)
         # No span, if it ends before the first attempt or between two.
         span = self._attempts.pop(event.job_id, trace.INVALID_SPAN)
-        span.set_attribute(f"{_NAME}.outcome", outcome)
-        if reason is not None:
-            span.set_attribute(f"{_NAME}.reason", reason)
-        if error is not None:
-            span.set_attribute("error.type", _name(type(error)))
-            span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
-            span.record_exception(error)
-        elif outcome == "lost":
-            span.set_attribute("error.type", "shutdown")
-            span.set_status(trace.StatusCode.ERROR, "The app was shut down first.")
-        span.end()
+        try:
+            span.set_attribute(f"{_NAME}.outcome", outcome)
+            if reason is not None:
+                span.set_attribute(f"{_NAME}.reason", reason)
+            if error is not None:
+                span.set_attribute("error.type", _name(type(error)))
+                span.set_status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}")
+                span.record_exception(error)
+            elif outcome == "lost":
+                span.set_attribute("error.type", "shutdown")
+                span.set_status(trace.StatusCode.ERROR, "The app was shut down first.")
+        finally:
+            span.end()  # even if the error can't tell what it is
 
 
 def _current() -> trace.SpanContext:
