@@ -12,7 +12,8 @@ from .storage import check_least
 Start = Literal["end", "response"]
 RunIn = Literal["thread", "loop"]
 
-MAX_PRIORITY = 10
+# With more steps, one up would not be far from starving one down: now it has 1,024 times the turns.
+MAX_PRIORITY = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class HandlerOptions:
         retry: How often it is tried; once if None.
         timeout: The seconds that an attempt may take; no limit if None.
         max_concurrency: How many of its jobs run at once; no limit of its own if None.
-        priority: From -10 to 10. Each step up gets twice the turns.
+        priority: From -5 to 5. Each step up gets twice the turns.
         on_success: Called with the job once it has succeeded.
         on_error: Called with the job and the error once it has failed.
 

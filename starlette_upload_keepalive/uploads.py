@@ -185,7 +185,7 @@ class Uploads:
                 is then cancelled. A thread is asked to stop (``job.cancelled``),
                 and its job goes on until it does.
             max_concurrency: How many of its jobs run at once.
-            priority: From -10 to 10: each step up gets twice the turns when
+            priority: From -5 to 5: each step up gets twice the turns when
                 handlers wait for a thread or a task.
             on_success: Called with the job once it has succeeded; plain or ``async``.
             on_error: Called with the job and the error once it has failed for good.
