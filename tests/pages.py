@@ -29,11 +29,6 @@ def run(page: str) -> SimpleNamespace:
     return SimpleNamespace(**document.namespace)
 
 
-def examples_of(page: str) -> list[Example]:
-    """Find the examples of a page, not run yet."""
-    return list(_parse(page).examples())
-
-
 def sections(page: str) -> dict[str, list[Example]]:
     """Find the examples of each section of a page, not run yet."""
     document = _parse(page)
@@ -57,6 +52,11 @@ def run_alone(example: Example, name: str = "example") -> Any:
 def client_of(app: Any) -> httpx.AsyncClient:
     """Make a client that calls an app directly, without its lifespan."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+
+
+async def send(client: httpx.AsyncClient, path: str, **files: Any) -> httpx.Response:
+    """Send files, and give the answer to them."""
+    return await client.post(path, files=files)
 
 
 def python_path() -> str:

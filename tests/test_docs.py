@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive import JobState
-from tests.pages import APART, PAGES, ROOT, client_of, examples_of, python_path, run
+from tests.pages import APART, PAGES, ROOT, client_of, run, send
 
-# A file of tests: pytest runs it.
+# A file of tests: tests/test_testing_docs.py runs it.
 TESTS = "docs/testing.md"
 EACH_PAGE = pytest.mark.parametrize("page", PAGES)
 
@@ -51,11 +50,6 @@ def anchors_of(page: Path) -> set[str]:
 def test_lines_are_no_longer_than_code(page: str) -> None:
     lines = (ROOT / page).read_text().splitlines()
     assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
-
-
-async def send(client: Any, path: str, **files: Any) -> Any:
-    """Send a file, and give the answer to it."""
-    return await client.post(path, files=files)
 
 
 @pytest.mark.anyio
@@ -154,33 +148,3 @@ async def test_tutorial_for_starlette(starlette_tutorial: Any) -> None:
     assert main.titles == ["a.txt"]
     assert [job["result"] for job in shown] == [2, None]
     assert missing.status_code == 404
-
-
-@pytest.mark.anyio
-async def test_submitting() -> None:
-    page = run("docs/submitting.md")
-
-    async with page.uploads.running(), client_of(page.app) as client:
-        await send(client, "/photos", photo=("a.png", b"photo"))
-        await send(client, "/videos", video=("a.mp4", b"video"))
-        refused = await send(client, "/signup", photo=("a.png", b"photo"))
-        welcome = await client.post("/signup?name=Ada", files={"photo": ("b.png", b"photo")})
-        for job in page.uploads.jobs:
-            await job.wait()
-
-    assert (refused.status_code, refused.json()) == (200, "Please tell us your name.")
-    assert welcome.json() == "Welcome!"
-    assert [(job.handler, job.result, job.state) for job in page.uploads.jobs] == [
-        ("index", len(b"photo"), JobState.SUCCEEDED),
-        ("transcode", "a.mp4 of user 7", JobState.SUCCEEDED),
-        ("portrait", None, JobState.DISCARDED),
-        ("portrait", "portrait from b.png", JobState.SUCCEEDED),
-    ]
-
-
-def test_testing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", python_path())
-    examples = "\n\n".join(str(example.parsed) for example in examples_of(TESTS))
-    pytester.makepyfile(examples)
-    ran = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error::ResourceWarning")
-    ran.assert_outcomes(passed=7)  # of the six, one runs on both event loops
