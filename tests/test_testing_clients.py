@@ -254,6 +254,21 @@ async def async_client(app: ASGIApp) -> AsyncGenerator[httpx.AsyncClient, None]:
         yield client
 
 
+@pytest.fixture
+async def running_uploads(anyio_backend: str, uploads: Uploads) -> AsyncGenerator[Uploads, None]:
+    """Run their jobs from a fixture, as docs say that one may."""
+    async with uploads.running():
+        yield uploads
+
+
+@pytest.mark.anyio
+async def test_running_in_a_fixture(running_uploads: Uploads) -> None:
+    async with async_client(starlette_app(accept, running_uploads)) as client:
+        await client.post("/", files=FILES)
+    await finish_jobs(running_uploads)
+    assert outcomes(running_uploads) == FINISHED
+
+
 @pytest.mark.anyio
 @each_framework
 async def test_jobs_are_finished_in_the_same_loop(app_of: Framework, uploads: Uploads) -> None:
