@@ -1,4 +1,4 @@
-"""Jobs that come to each of their ends, for hooks to tell of."""
+"""Each event, and jobs that come to each of their ends, for hooks to tell of."""
 
 from __future__ import annotations
 
@@ -13,9 +13,43 @@ import pytest
 
 from starlette_upload_keepalive import Discard, Handler, Job, JobContext, Upload, Uploads
 from starlette_upload_keepalive.blob import Blob
+from starlette_upload_keepalive.events import (
+    CallbackFailed,
+    JobCancelled,
+    JobDelayed,
+    JobDiscarded,
+    JobEvent,
+    JobFailed,
+    JobOverran,
+    JobStarted,
+    JobSubmitted,
+    JobSucceeded,
+)
 
 AnyHandler = Handler[Any, Any, Any, Any]
 PATIENCE = 20  # seconds, which only a failure takes
+
+JOB: dict[str, Any] = {
+    "job_id": "0a",
+    "handler": "work",
+    "field": "photo",
+    "filenames": ("a.png",),
+    "attempt": 1,
+    "parent_id": None,
+}
+ERROR = ValueError("bad")
+EVENTS: dict[str, JobEvent] = {
+    "job_submitted": JobSubmitted(**JOB),
+    "job_started": JobStarted(**JOB, waited_seconds=0.5),
+    "job_overran": JobOverran(**JOB, timeout_seconds=2.0),
+    "job_delayed": JobDelayed(**JOB, delay_seconds=3.0, ran_seconds=1.0, error=ERROR),
+    "job_succeeded": JobSucceeded(**JOB, ran_seconds=1.0),
+    "job_failed": JobFailed(**JOB, ran_seconds=1.0, error=ERROR),
+    "job_cancelled": JobCancelled(**JOB, reason="asked", thread_goes_on=False),
+    "job_cancelled at shutdown": JobCancelled(**JOB, reason="shutdown", thread_goes_on=True),
+    "job_discarded": JobDiscarded(**JOB, reason="of no use"),
+    "callback_failed": CallbackFailed(**JOB, callback="on_error", error=ERROR),
+}
 
 both_kinds = pytest.mark.parametrize("run_in", ["thread", "loop"])
 each_end = pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled", "lost", "discarded"])

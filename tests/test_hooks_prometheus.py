@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import anyio.to_thread
@@ -18,7 +19,8 @@ from starlette_upload_keepalive import (
 )
 from starlette_upload_keepalive.events import JobEvent, JobOverran
 from starlette_upload_keepalive.hooks.prometheus import PrometheusHook, UploadsCollector
-from tests.ends import Gate, at_work, both_kinds, bring_to, each_end, new_upload, register
+from tests.ends import EVENTS, Gate, at_work, both_kinds, bring_to, each_end, new_upload, register
+from tests.pages import ROOT
 
 
 class Metrics:
@@ -170,9 +172,33 @@ async def test_buckets_are_chosen(metrics: Metrics) -> None:
     assert bounds == {60, 3600, math.inf}
 
 
-def test_registry_takes_it_once(hook: PrometheusHook, metrics: Metrics) -> None:
+def test_docs_list_each_metric(hook: PrometheusHook, metrics: Metrics) -> None:
+    metrics.registry.register(UploadsCollector(Uploads()))
+    for event in EVENTS.values():
+        hook(event)
+    row = re.compile(r"^\| (`upload.*?) \| (\w+) \| (.*?) ?\|", re.MULTILINE)
+    told = {
+        name: (kind, tuple(re.findall(r"`(\w+)`", labels)))
+        for names, kind, labels in row.findall((ROOT / "docs/hooks.md").read_text())
+        for name in re.findall(r"`(\w+)`", names)
+    }
+
+    assert told == {
+        metric.name + ("_total" if metric.type == "counter" else ""): (
+            metric.type,
+            tuple(label for label in metric.samples[0].labels if label != "le"),
+        )
+        for metric in metrics.registry.collect()
+    }
+
+
+def test_registry_takes_each_once(hook: PrometheusHook, metrics: Metrics) -> None:
     with pytest.raises(ValueError, match="upload_jobs_submitted"):
         PrometheusHook(metrics.registry)
+
+    metrics.registry.register(UploadsCollector(Uploads()))
+    with pytest.raises(ValueError, match="uploads_open"):
+        metrics.registry.register(UploadsCollector(Uploads()))
 
 
 @pytest.mark.anyio

@@ -12,42 +12,20 @@ from structlog.contextvars import bound_contextvars, get_contextvars, merge_cont
 from structlog.testing import LogCapture, capture_logs
 
 from starlette_upload_keepalive import Retry, Upload, Uploads, log_events
-from starlette_upload_keepalive.events import (
-    CallbackFailed,
-    JobCancelled,
-    JobDelayed,
-    JobDiscarded,
-    JobEvent,
-    JobFailed,
-    JobOverran,
-    JobStarted,
-    JobSubmitted,
-    JobSucceeded,
-)
+from starlette_upload_keepalive.events import JobEvent, JobFailed
 from starlette_upload_keepalive.hooks.structlog import StructlogHook
-from tests.ends import at_work, both_kinds, bring_to, each_end, new_upload, register
+from tests.ends import (
+    ERROR,
+    EVENTS,
+    JOB,
+    at_work,
+    both_kinds,
+    bring_to,
+    each_end,
+    new_upload,
+    register,
+)
 
-JOB: dict[str, Any] = {
-    "job_id": "0a",
-    "handler": "work",
-    "field": "photo",
-    "filenames": ("a.png",),
-    "attempt": 1,
-    "parent_id": None,
-}
-ERROR = ValueError("bad")
-EVENTS: dict[str, JobEvent] = {
-    "job_submitted": JobSubmitted(**JOB),
-    "job_started": JobStarted(**JOB, waited_seconds=0.5),
-    "job_overran": JobOverran(**JOB, timeout_seconds=2.0),
-    "job_delayed": JobDelayed(**JOB, delay_seconds=3.0, ran_seconds=1.0, error=ERROR),
-    "job_succeeded": JobSucceeded(**JOB, ran_seconds=1.0),
-    "job_failed": JobFailed(**JOB, ran_seconds=1.0, error=ERROR),
-    "job_cancelled": JobCancelled(**JOB, reason="asked", thread_goes_on=False),
-    "job_cancelled at shutdown": JobCancelled(**JOB, reason="shutdown", thread_goes_on=True),
-    "job_discarded": JobDiscarded(**JOB, reason="of no use"),
-    "callback_failed": CallbackFailed(**JOB, callback="on_error", error=ERROR),
-}
 each_event = pytest.mark.parametrize("name", EVENTS)
 
 

@@ -134,6 +134,10 @@ class UploadsCollector(Collector):
         ]:
             yield GaugeMetricFamily(name, text, value=value)
 
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Give the same, for the names: a registry takes each once."""
+        return self.collect()
+
 
 def _outcome(event: JobEvent) -> str:
     match event:
