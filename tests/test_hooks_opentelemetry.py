@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any, cast
 
 import anyio
@@ -31,7 +32,17 @@ from starlette_upload_keepalive import (
 from starlette_upload_keepalive.events import JobEvent, JobFailed, JobOverran, JobStarted
 from starlette_upload_keepalive.hooks.opentelemetry import OpenTelemetryHook
 from tests.asgi import file_part, multipart, send_request
-from tests.ends import JOB, Gate, at_work, both_kinds, bring_to, each_end, new_upload, register
+from tests.ends import (
+    EVENTS,
+    JOB,
+    Gate,
+    at_work,
+    both_kinds,
+    bring_to,
+    each_end,
+    new_upload,
+    register,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -276,6 +287,14 @@ async def test_job_that_is_run_again_by_hand(hook: OpenTelemetryHook, spans: Spa
 
     request = id_of(spans.one("request"))
     assert [linked(span) for span in spans.attempts] == [[request]] * 2
+
+
+async def test_every_event_is_taken(hook: OpenTelemetryHook, spans: Spans) -> None:
+    for event in EVENTS.values():
+        hook(replace(event, field=None))
+
+    assert attribute(spans.attempt, f"{PREFIX}.outcome") == "delayed"
+    assert attribute(spans.attempt, f"{PREFIX}.field") is None
 
 
 async def test_without_a_span_around_there_is_no_link(uploads: Uploads, spans: Spans) -> None:

@@ -97,7 +97,8 @@ class OpenTelemetryHook:
             context=trace.set_span_in_context(trace.INVALID_SPAN),
             kind=trace.SpanKind.CONSUMER,
             attributes=attributes,
-            links=[trace.Link(submitted_in)],  # the SDK drops it if there was no span
+            # Earlier SDKs keep a link that leads nowhere.
+            links=[trace.Link(submitted_in)] if submitted_in.is_valid else [],
         )
         return trace.use_span(span, record_exception=False, set_status_on_exception=False)
 
