@@ -14,6 +14,7 @@ import pytest
 import starlette_upload_keepalive as package
 from starlette_upload_keepalive import JobState, Retry, Uploads, events, exceptions
 from starlette_upload_keepalive.jobs import Jobs
+from starlette_upload_keepalive.options import MAX_PRIORITY
 from tests.pages import ROOT
 from tests.test_architecture import ORDER
 
@@ -157,3 +158,9 @@ def test_architecture_draws_each_module_in_its_place() -> None:
 def test_reference_has_each_name(name: str) -> None:
     reference = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
     assert name == "__version__" or f"::: {package.__name__}.{name}\n" in reference
+
+
+def test_range_of_priorities() -> None:
+    told = f"from \N{MINUS SIGN}{MAX_PRIORITY} to {MAX_PRIORITY}"
+    assert told in rows("docs/handlers.md", "## Options")["priority"][1]
+    assert told[5:] in text_of("docs/comparison.md")
