@@ -14,7 +14,6 @@ nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
 
 PACKAGE = "starlette_upload_keepalive"
-PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # Where everything is required, a Python that is missing is fetched, or fails; else it is left out.
@@ -25,7 +24,9 @@ nox.options.error_on_missing_interpreters = REQUIRE_ALL
 # Of pyenv's Pythons, only the active one is on the path.
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ["PATH"] += "".join(f"{os.pathsep}{path}" for path in PYENV.glob("versions/3.1*/bin"))
-PYTHONS += [version for version in ["3.14"] if shutil.which(f"python{version}")]
+# The newest is tested where it is found.
+NEWEST = [version for version in ["3.14"] if shutil.which(f"python{version}")]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", *NEWEST]
 
 
 @nox.session(allow_parallel=True)

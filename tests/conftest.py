@@ -1,52 +1,59 @@
-"""What all tests share: both event loops, the checks for leaks, and no silent skips."""
+"""The rules that every test keeps to, and the fixtures that many share."""
 
 from __future__ import annotations
 
-import importlib
-import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.leak_checks import no_leaks
-
-__all__ = ["anyio_backend", "no_leaks"]
-
-# They look at the source, the docs and the tools, not at versions.
-ONCE = (
-    "test_architecture",
-    "test_benchmarks",
-    "test_changelog",
-    "test_demo",
-    "test_docs",
-    "test_leak_checks",
-    "test_typing",
+from starlette_upload_keepalive import Upload, Uploads
+from starlette_upload_keepalive.blob import Blob
+from starlette_upload_keepalive.storage import Storage
+from tests.rules import (
+    anyio_backend,
+    no_leaks,
+    pytest_collection_finish,
+    pytest_itemcollected,
+    pytest_runtest_makereport,
 )
+from tests.stored import KINDS, WatchedThreads, assert_empty, make_storage
+
+__all__ = [
+    "anyio_backend",
+    "no_leaks",
+    "pytest_collection_finish",
+    "pytest_itemcollected",
+    "pytest_runtest_makereport",
+]
 
 
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Run an async test, marked `pytest.mark.anyio`, on each event loop."""
-    backend: str = request.param
-    return backend
+@pytest.fixture(params=KINDS)
+def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    """Keep bytes in each kind of place, and see that nothing is left there."""
+    storage = make_storage(request.param, monkeypatch)
+    yield storage
+    assert_empty(storage)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what need not be run again with each version of what the package stands on."""
-    if item.path.stem.startswith(ONCE):
-        item.add_marker(pytest.mark.once)
+@pytest.fixture
+def on_disk() -> Iterator[Storage]:
+    """Keep all bytes on disk, and see that nothing is left there."""
+    storage = Storage(memory_max_size=0)
+    storage.threads = WatchedThreads()
+    yield storage
+    assert_empty(storage)
 
 
-def pytest_collection_finish() -> None:
-    """Import hypothesis: it looks for what trio holds, and finds nothing that `no_leaks` froze."""
-    importlib.import_module("hypothesis")
+@pytest.fixture
+def uploads() -> Uploads:
+    """Make the uploads of an app."""
+    return Uploads()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a skipped test where all are required, so that none is missed for good."""
-    report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REQUIRE_ALL_TESTS"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped although REQUIRE_ALL_TESTS is set: {report.longreprtext}"
-    return report
+@pytest.fixture
+def upload(uploads: Uploads) -> Generator[Upload, None, None]:
+    """Make an upload as a form of that app brings it."""
+    blob = Blob(uploads.storage)
+    with Upload(blob, owner="the test", filename="a.png", field_name="photo") as upload:
+        blob.fill([b"data"])
+        yield upload

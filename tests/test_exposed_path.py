@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,13 @@ from starlette_upload_keepalive.private_file import PrivateFile
 from starlette_upload_keepalive.storage import MIB, Storage
 from tests.stored import (
     CANCELS,
-    KINDS,
     Gate,
-    assert_empty,
     cancel,
-    make_storage,
     make_upload,
     wait_until_idle,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=KINDS)
-def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
-    storage = make_storage(request.param, monkeypatch)
-    yield storage
-    assert_empty(storage)
-    assert os.listdir(storage.directory) == []
 
 
 async def path_within(upload: Upload, how: str, suffix: str = "") -> tuple[Path, bytes, int]:

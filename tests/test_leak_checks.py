@@ -1,4 +1,4 @@
-"""The checks of `conftest` find each kind of leak and nothing else, and let no test be skipped."""
+"""The rules of all tests find each kind of leak and nothing else, and let no test be skipped."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(pytester: pytest.Pytester, source: str) -> pytest.RunResult:
     """Run a test module under our conftest, in a process of its own."""
     pytester.makepyfile(source)
-    return pytester.runpytest_subprocess("-p", "tests.conftest", "-W", "error", "-rs")
+    return pytester.runpytest_subprocess("-p", "tests.rules", "-W", "error", "-rs")
 
 
 def test_clean_tests_pass(pytester: pytest.Pytester) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,9 @@ import pytest
 
 from starlette_upload_keepalive import UploadClosed, saving
 from starlette_upload_keepalive.storage import MIB, Storage
-from tests.stored import (
-    CANCELS,
-    KINDS,
-    Gate,
-    assert_empty,
-    cancel,
-    make_storage,
-    make_upload,
-    wait_until_idle,
-)
+from tests.stored import CANCELS, Gate, cancel, make_upload, wait_until_idle
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=KINDS)
-def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
-    storage = make_storage(request.param, monkeypatch)
-    yield storage
-    assert_empty(storage)
 
 
 @pytest.mark.parametrize("size", [0, 10, 2 * MIB])

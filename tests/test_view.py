@@ -15,25 +15,9 @@ from starlette_upload_keepalive import UploadClosed
 from starlette_upload_keepalive.blob import Blob
 from starlette_upload_keepalive.storage import MIB, Storage
 from starlette_upload_keepalive.view import View, chunks_of
-from tests.stored import (
-    CANCELS,
-    KINDS,
-    Gate,
-    assert_empty,
-    cancel,
-    count_closings,
-    make_storage,
-    wait_until_idle,
-)
+from tests.stored import CANCELS, Gate, cancel, count_closings, wait_until_idle
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=KINDS)
-def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
-    storage = make_storage(request.param, monkeypatch)
-    yield storage
-    assert_empty(storage)
 
 
 def view_of(storage: Storage, data: bytes) -> View:

@@ -1,0 +1,127 @@
+"""The numbered divergences from Starlette, as the docs list them."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from starlette_upload_keepalive import Upload, UploadAborted, UploadKeepAliveMiddleware
+from starlette_upload_keepalive.storage import MIB
+from tests.asgi import (
+    BOUNDARY,
+    DISCONNECT,
+    STARLETTE,
+    Part,
+    file_part,
+    in_messages,
+    multipart,
+    receiving,
+    send_request,
+)
+from tests.forms import BODIES, RICH, in_loop, ours, starlettes
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+@pytest.mark.parametrize("after", ["", "\r\n", f"\r\n--{BOUNDARY}", f"\r\n--{BOUNDARY}\r\n"])
+def test_divergence_1_a_body_without_its_closing_boundary_is_refused(size: int, after: str) -> None:
+    """P4: Starlette leaves out the file, and says nothing."""
+    complete = multipart(Part("a", b"1"), file_part(bytes(size)))
+    body = complete[: -len(f"\r\n--{BOUNDARY}--\r\n")] + after.encode()
+    found = in_loop(ours, [body])
+    assert found == "Incomplete multipart data: the body ended before its closing boundary."
+    if STARLETTE >= (1, 10):
+        assert len(in_loop(starlettes, [body])) <= 2
+
+
+def test_divergence_1_what_follows_the_closing_boundary_does_not_matter() -> None:
+    for end in ("--", "--\r", "--\r\n", "--\r\nmore"):
+        body = multipart(Part("a", b"1"))[: -len("--\r\n")] + end.encode()
+        assert in_loop(ours, [body]) == [("a", "1")]
+
+
+def test_divergence_4_a_client_that_leaves_is_an_abort_and_no_bad_request() -> None:
+    errors: list[UploadAborted] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with pytest.raises(UploadAborted) as raised:
+            await Request(scope, receive).form()
+        errors.append(raised.value)
+
+    async def check() -> None:
+        half: list[Message] = [*in_messages(RICH, len(RICH) // 2)[:1], DISCONNECT]
+        await send_request(UploadKeepAliveMiddleware(app), half)
+
+    anyio.run(check)
+    assert errors[0].status_code == 499
+
+
+def test_divergence_5_every_request_on_a_scope_sees_the_same_form() -> None:
+    forms: list[FormData] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        forms.append(await Request(scope, receive).form())
+        forms.append(await Request(dict(scope), receiving([])).form())
+
+    async def check() -> None:
+        await send_request(UploadKeepAliveMiddleware(app), RICH)
+
+    anyio.run(check)
+    assert forms[0] is forms[1]
+
+
+def test_divergence_6_files_stay_open_until_the_call_ends() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        async with request.form() as form:
+            photo = form["photo"]
+        await form.close()
+        await request.close()
+        assert isinstance(photo, Upload)
+        assert await photo.read() == b"\x00\r\n--\r\n\xff"
+        uploads.append(photo)
+
+    uploads: list[Upload] = []
+
+    async def check() -> None:
+        await send_request(UploadKeepAliveMiddleware(app), RICH)
+        with pytest.raises(ValueError, match="closed"):
+            await uploads[0].read()
+
+    anyio.run(check)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (BODIES["junk"], "Invalid multipart data."),
+        (BODIES["a bad header"], "Invalid multipart data."),
+        (BODIES["nine headers"], "Invalid multipart data."),
+        (multipart(Part("a", bytes(MIB + 1))), "Part exceeded maximum size of 1024KB."),
+    ],
+)
+def test_divergence_7_bad_bodies_get_the_same_on_every_version(body: bytes, message: str) -> None:
+    """Older Starlettes answer 500, and know no limit for a field."""
+    assert in_loop(ours, [body]) == message
+
+
+@pytest.mark.parametrize("size", [10, 2 * MIB])
+def test_divergence_8_the_file_is_read_only_and_write_works_on_a_copy(size: int) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        photo = (await Request(scope, receive).form())["photo"]
+        assert isinstance(photo, Upload)
+        file = photo.file
+        with pytest.raises(OSError, match="write"):
+            file.write(b"x")
+        assert not file.writable()
+        await photo.write(b"changed")
+        await photo.seek(0)
+        assert await photo.read() == b"changed" + bytes(size - 7)
+        assert file.closed
+
+    async def check() -> None:
+        await send_request(UploadKeepAliveMiddleware(app), multipart(file_part(bytes(size))))
+
+    anyio.run(check)
