@@ -156,7 +156,6 @@ class Executor:
         for job, scope in self._running.items():
             job.stop("shutdown")
             scope.cancel()
-        self.notice()
 
     # How it is
 

@@ -34,7 +34,7 @@ from starlette_upload_keepalive import (
 from starlette_upload_keepalive.runner import Runner
 from starlette_upload_keepalive.testing import assert_all_closed, finish_jobs, finish_jobs_sync
 from starlette_upload_keepalive.threads import WorkerThreads
-from tests.asgi import file_part, http_scope, multipart, send_request
+from tests.asgi import file_part, http_scope, lifespan, multipart, send_request
 from tests.servers import eventually
 
 pytestmark = pytest.mark.anyio
@@ -318,6 +318,7 @@ async def test_what_was_rejected_is_none_of_the_jobs(uploads: Uploads) -> None:
     async with at_work(uploads):
         await post(app_of(uploads, endpoint))
         assert await finish_jobs(uploads) == []
+    assert await finish_jobs(uploads) == []
     assert [job.state for job in uploads.jobs] == [JobState.DISCARDED]
 
 
@@ -416,6 +417,26 @@ async def test_in_a_job(uploads: Uploads, run_in: str) -> None:
     assert job.error.startswith("WouldDeadlock: Jobs can't be finished from within")
 
 
+async def test_in_what_a_job_left_behind(uploads: Uploads) -> None:
+    """It belongs to the job no longer."""
+    ended, finished = anyio.Event(), list[Job[Any]]()
+
+    async def later() -> None:
+        await ended.wait()
+        finished.extend(await finish_jobs(uploads))
+
+    @uploads.handler()
+    async def handler(upload: Upload) -> None:
+        tasks.start_soon(later)
+
+    async with at_work(uploads), anyio.create_task_group() as tasks:
+        job = submit(handler)
+        await job.wait()
+        ended.set()
+        assert await finish_jobs(uploads) == [job]
+    assert len(finished) == 1
+
+
 @pytest.mark.parametrize("run_in", ["thread", "loop"])
 async def test_in_a_request(uploads: Uploads, run_in: str) -> None:
     raised = list[WouldDeadlock]()
@@ -481,24 +502,27 @@ async def test_what_can_not_be_waited_for(uploads: Uploads, way: str, where: str
 
 
 @asynccontextmanager
-async def shut_down_while_finishing(uploads: Uploads) -> AsyncGenerator[Finished, None]:
+async def shut_down_while_finishing(
+    uploads: Uploads, way: str = "async"
+) -> AsyncGenerator[Finished, None]:
     """Call `finish_jobs` in a task, and shut the app down at the end of the block."""
     finished = Finished()
 
     async def run() -> None:
         try:
-            finished.jobs = await finish_jobs(uploads, 15)
+            finished.jobs = await (in_a_thread if way == "sync" else finish_jobs)(uploads)
         except NotRunning as error:
             finished.error = error
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks, uploads.running():
             yield finished
             tasks.start_soon(run)
             await anyio.wait_all_tasks_blocked()
 
 
-async def test_shutdown_leaves_a_request(uploads: Uploads) -> None:
+@each_way
+async def test_shutdown_leaves_a_request(uploads: Uploads, way: str) -> None:
     go_on = anyio.Event()
 
     async def endpoint(request: Request) -> Response:
@@ -507,7 +531,7 @@ async def test_shutdown_leaves_a_request(uploads: Uploads) -> None:
         return Response()
 
     async with anyio.create_task_group() as tasks:
-        async with shut_down_while_finishing(uploads) as finished:
+        async with shut_down_while_finishing(uploads, way) as finished:
             tasks.start_soon(post, app_of(uploads, endpoint))
             await anyio.wait_all_tasks_blocked()
         go_on.set()
@@ -525,13 +549,36 @@ async def test_shutdown_ends_a_job(uploads: Uploads) -> None:
     assert job.state is JobState.CANCELLED
 
 
-def test_runner_that_is_not_there_can_not_be_waited_for() -> None:
+@each_way
+async def test_in_the_shutdown_code(uploads: Uploads, way: str) -> None:
+    """The jobs have been drained."""
+    finished = list[Job[Any]]()
+
+    @asynccontextmanager
+    async def shutdown(_: Starlette) -> AsyncGenerator[None, None]:
+        yield
+        finished.extend(await (in_a_thread if way == "sync" else finish_jobs)(uploads))
+
+    @uploads.handler()
+    async def handler(upload: Upload) -> None:
+        await anyio.sleep_forever()
+
+    async with lifespan(UploadKeepAliveMiddleware(Starlette(lifespan=shutdown), uploads)):
+        job = submit(handler)
+    assert finished == [job]
+
+
+async def test_runner_that_is_not_there_can_not_be_waited_for() -> None:
     async def call() -> None:
         raise NotImplementedError
 
     runner = Runner(threads=WorkerThreads(1), max_threads=1, max_tasks=1, grace_period=None)
     with pytest.raises(NotRunning):
         runner.wait_for(call)
+    async with runner.running():
+        pass
+    with pytest.raises(NotRunning):
+        await anyio.to_thread.run_sync(runner.wait_for, call)
 
 
 # Open uploads
