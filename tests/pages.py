@@ -29,6 +29,11 @@ def run(page: str) -> SimpleNamespace:
     return SimpleNamespace(**document.namespace)
 
 
+def examples_of(page: str) -> list[Example]:
+    """Find the examples of a page, not run yet."""
+    return list(_parse(page).examples())
+
+
 def sections(page: str) -> dict[str, list[Example]]:
     """Find the examples of each section of a page, not run yet."""
     document = _parse(page)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.pages import APART, PAGES, ROOT, client_of, run, send
 
-# A file of tests: tests/test_testing_docs.py runs it.
+# A file of tests: pytest runs it.
 TESTS = "docs/testing.md"
 EACH_PAGE = pytest.mark.parametrize("page", PAGES)
 
@@ -49,7 +49,8 @@ def anchors_of(page: Path) -> set[str]:
 @EACH_PAGE
 def test_lines_are_no_longer_than_code(page: str) -> None:
     lines = (ROOT / page).read_text().splitlines()
-    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
+    wide = ("|", "      members: ")  # can't be broken
+    assert [line for line in lines if len(line) > 100 and not line.startswith(wide)] == []
 
 
 @pytest.mark.anyio
@@ -77,20 +78,9 @@ async def test_concepts() -> None:
     page = run("docs/concepts.md")
 
     async with page.uploads.running(), client_of(page.app) as client:
-        for name, kind in [("a.jpg", "image/jpeg"), ("a.txt", "text/plain")]:
-            assert (await send(client, "/photos", photo=(name, b"photo", kind))).status_code == 202
-        submitted = await send(client, "/videos", video=("a.mp4", b"video"))
-        shown = await client.get(f"/jobs/{submitted.json()}")
-        for job in page.uploads.jobs:
-            await job.wait()
         await send(client, "/measured", file=b"file")
 
     assert page.lengths.get(timeout=10) == len(b"file")
-    assert shown.json() in {"waiting", "running", "succeeded"}
-    assert [(job.handler, job.filenames, job.result) for job in page.uploads.jobs] == [
-        ("index", ["a.jpg"], len(b"photo")),
-        ("transcode", ["a.mp4"], "a.mp4 of user 7"),
-    ]
 
 
 @pytest.fixture

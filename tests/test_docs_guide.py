@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from starlette.applications import Starlette
 
 from starlette_upload_keepalive import Job, JobState, Upload
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.asgi import lifespan
-from tests.pages import client_of, run, send
+from tests.pages import client_of, examples_of, python_path, run, send
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +129,12 @@ async def test_jobs() -> None:
         failed = (await client.get("/jobs?state=failed")).json()
         stats = (await client.get("/stats")).json()
         cancelled = (await client.post(f"/jobs/{good}/cancel")).json()
-        unknown = [(await client.post("/jobs/none/cancel")), await client.get("/jobs/none")]
+        unknown = [
+            await client.get("/jobs/none"),
+            await client.post("/jobs/none/cancel"),
+            await client.post("/jobs/none/retry"),
+        ]
+        too_late = await client.post(f"/jobs/{good}/retry")
         retried = (await client.post(f"/jobs/{bad}/retry")).json()
         await finish_jobs(page.uploads)
 
@@ -141,7 +148,8 @@ async def test_jobs() -> None:
     assert failed == [bad]
     assert stats["jobs"]["failed"] == stats["jobs"]["succeeded"] == stats["open_uploads"] == 1
     assert (cancelled, retried) == (False, True)
-    assert [answer.status_code for answer in unknown] == [404, 404]
+    assert [answer.status_code for answer in unknown] == [404, 404, 404]
+    assert too_late.status_code == 410
     assert page.uploads.jobs.get(bad).attempt == 2
 
 
@@ -196,3 +204,30 @@ async def test_deploying(deploying: Any) -> None:
 
     assert page.results == [10]
     assert [(job.id, job.result) for job in jobs] == [(answer.json(), 4)]
+
+
+def has_test_client() -> bool:
+    """Whether Starlette's client goes with the installed httpx: an old one wants an old one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from starlette.testclient import TestClient  # noqa: PLC0415
+
+        try:
+            TestClient(Starlette())
+        except TypeError:
+            return False
+    return True
+
+
+def test_testing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", python_path())
+    code = "\n\n".join(str(example.parsed) for example in examples_of("docs/testing.md"))
+    pytester.makepyfile(code)
+    chosen = "test" if has_test_client() else "same_loop or server or test_count"
+
+    ran = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-k", chosen)
+
+    assert ran.ret == 0
+    if chosen == "test":
+        on_both_loops = code.count("@pytest.mark.anyio")
+        ran.assert_outcomes(passed=code.count("def test_") + on_both_loops)

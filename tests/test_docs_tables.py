@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,10 +155,28 @@ def test_architecture_draws_each_module_in_its_place() -> None:
     assert modules == [name.removesuffix(".__init__") for name in ORDER]
 
 
+def test_messages_that_can_be_found_in_the_log() -> None:
+    code = "".join(path.read_text() for path in Path(package.__path__[0]).glob("*.py"))
+    told = re.findall(r'"([^"|\n]*…[^"|\n]*)"', text_of("docs/failures.md"))
+    assert len(told) == 5
+    assert [each for each in told if each.strip("… ") not in code] == []
+
+
 @pytest.mark.parametrize("name", package.__all__)
 def test_reference_has_each_name(name: str) -> None:
     reference = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
     assert name == "__version__" or f"::: {package.__name__}.{name}\n" in reference
+
+
+def test_reference_names_members_that_there_are() -> None:
+    reference = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
+    found = re.findall(
+        r"^::: (\S+)\n    options:\n      members: \[(.*)\]$", reference, re.MULTILINE
+    )
+    for path, members in found:
+        module, _, name = path.rpartition(".")
+        thing: type[Any] = getattr(importlib.import_module(module), name)
+        assert [each for each in filter(None, members.split(", ")) if each not in vars(thing)] == []
 
 
 def test_range_of_priorities() -> None:
