@@ -11,6 +11,8 @@ from starlette_upload_keepalive.blob import Blob
 from starlette_upload_keepalive.storage import Storage
 from tests.rules import (
     anyio_backend,
+    blocking_calls,
+    no_blocking,
     no_leaks,
     pytest_collection_finish,
     pytest_itemcollected,
@@ -20,6 +22,8 @@ from tests.stored import KINDS, WatchedThreads, assert_empty, make_storage
 
 __all__ = [
     "anyio_backend",
+    "blocking_calls",
+    "no_blocking",
     "no_leaks",
     "pytest_collection_finish",
     "pytest_itemcollected",

@@ -8,10 +8,13 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.blocking import blocking_calls, no_blocking
 from tests.leak_checks import no_leaks
 
 __all__ = [
     "anyio_backend",
+    "blocking_calls",
+    "no_blocking",
     "no_leaks",
     "pytest_collection_finish",
     "pytest_itemcollected",
@@ -22,6 +25,7 @@ __all__ = [
 ONCE = (
     "test_architecture",
     "test_benchmarks",
+    "test_blocking",
     "test_demo",
     "test_docs",
     "test_house",
