@@ -374,7 +374,10 @@ class Job(Generic[R]):
 
 
 def _described(error: BaseException) -> str:
-    message = str(error)[:MAX_ERROR_LENGTH]
+    try:
+        message = str(error)[:MAX_ERROR_LENGTH]
+    except Exception:  # noqa: BLE001 - it is the handler's code, which must harm no other job
+        message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

@@ -69,13 +69,15 @@ async def test_each_attempt_has_the_file_from_its_first_byte(
         seen.append((job.attempt, upload.file.read(), all(each.closed for each in kept)))
         kept.append(upload.file)
         if job.attempt < 3:
-            upload.file.seek(0)
-            upload.file.write(b"broken")
             raise OSError
         return job.attempt
 
     async def work_on_loop(upload: Upload, job: JobContext) -> int:
-        return work(upload, job)
+        try:
+            return work(upload, job)
+        except OSError:
+            await upload.write(b"broken")
+            raise
 
     async with submitting(uploads, retry=RETRY) as submit:
         job = submit(work if run_in == "thread" else work_on_loop)

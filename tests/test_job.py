@@ -82,13 +82,20 @@ def test_done(job: Job[Any], state: JobState) -> None:
     assert job.done is (state in DONE)
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 @pytest.mark.parametrize(
     ("error", "told_as"),
     [
         (ValueError("no picture"), "ValueError: no picture"),
         (ValueError(), "ValueError"),
         (SystemExit(3), "SystemExit: 3"),
+        (Unspeakable(), "Unspeakable"),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_failure(job: Job[Any], error: BaseException, told_as: str) -> None:
     job.fail(error)

@@ -125,8 +125,8 @@ def test_removed_one_has_no_turn() -> None:
 
 
 def test_the_oldest_that_waits() -> None:
+    assert Turns(1).oldest is None
     turns = Turns(1)
-    assert turns.oldest is None
     first, second = add(turns, work("a"), 2)
     (third,) = add(turns, work("b"))
     assert turns.oldest == first.waiting_since
@@ -135,7 +135,7 @@ def test_the_oldest_that_waits() -> None:
     turns.remove(second)
     assert turns.oldest == third.waiting_since
     assert turns.take_all() == [third]
-    assert turns.oldest is None
+    assert not turns
 
 
 @pytest.mark.parametrize("seed", range(5))
