@@ -6,21 +6,28 @@ makes the checkers complain of a comment that is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from fastapi import FastAPI, UploadFile
 from typing_extensions import assert_type
 
 from starlette_upload_keepalive import (
+    Discard,
     Job,
     JobContext,
     JobState,
+    Retry,
+    RetryLater,
     Stats,
     Upload,
     UploadKeepAliveMiddleware,
     Uploads,
     detach,
+    log_events,
 )
+from starlette_upload_keepalive.events import JobDelayed, JobEvent, JobFailed, JobStarted
 
 uploads = Uploads(memory_max_size=1024, grace_period=10)
 
@@ -57,6 +64,80 @@ def many(photos: list[Upload]) -> int:
 @uploads.handler(many=True)
 async def many_with_context(photos: list[Upload], job: JobContext, *, size: int) -> int:
     return size
+
+
+# Its options
+
+
+def succeeded(job: Job[Any]) -> None: ...
+async def succeeded_on_loop(job: Job[Any]) -> None: ...
+def failed(job: Job[Any], error: BaseException) -> None: ...
+async def failed_on_loop(job: Job[Any], error: BaseException) -> int:
+    return 1
+
+
+@uploads.handler(
+    retry=Retry(attempts=5, wait_initial=0.1, retry_on=OSError, give_up_on=(FileNotFoundError,)),
+    timeout=60,
+    max_concurrency=2,
+    priority=-10,
+    on_success=succeeded,
+    on_error=failed,
+)
+def patient(photo: Upload, job: JobContext) -> int:
+    assert_type(job.attempt, int)
+    if job.cancelled:
+        raise Discard("nobody wants it")
+    raise RetryLater(0.5)
+
+
+@uploads.handler("photos", many=True, on_success=succeeded_on_loop, on_error=failed_on_loop)
+def patient_with_many(photos: list[Upload]) -> None: ...
+
+
+# What is told
+
+
+def hook(event: JobEvent) -> AbstractContextManager[None] | None:
+    assert_type(event.job_id, str)
+    assert_type(event.filenames, Sequence[str | None])
+    if isinstance(event, JobDelayed):
+        assert_type(event.delay_seconds, float)
+    if isinstance(event, JobFailed):
+        assert_type(event.error, BaseException)
+    return nullcontext() if isinstance(event, JobStarted) else None
+
+
+def hook_of_no_context(event: JobEvent) -> None: ...
+
+
+class Hook:
+    def __call__(self, event: JobEvent, /) -> None: ...
+
+
+told = Uploads(keep_failed=3, hooks=(log_events, hook, hook_of_no_context, Hook()))
+silent = Uploads(hooks=())
+
+
+async def asking(job: Job[str]) -> None:
+    found = uploads.jobs.get(job.id)
+    assert_type(found, Job[Any] | None)
+    assert_type(uploads.jobs.list(), Sequence[Job[Any]])
+    uploads.jobs.list(state=JobState.DELAYED, handler="patient")
+    uploads.jobs.list(state="failed")
+    assert_type([each.attempt for each in uploads.jobs], list[int])
+    assert_type(len(uploads.jobs), int)
+    assert_type(await uploads.jobs.wait(job.id), Job[Any])
+    assert_type(uploads.jobs.cancel(job.id), bool)
+    assert_type(uploads.jobs.retry(job.id), bool)
+    assert_type(job.parent_id, str | None)
+    assert_type(job.error, str | None)
+
+    stats = uploads.stats()
+    assert_type(stats.jobs, dict[JobState, int])
+    assert_type(stats.jobs[JobState.DELAYED], int)
+    assert_type(stats.oldest_waiting_seconds, float | None)
+    assert_type(stats.disk_bytes + stats.busy_threads, int)
 
 
 # Their types
@@ -130,6 +211,38 @@ async def wrong(upload: Upload, job_context: JobContext) -> None:
     uploads.handler(start="soon")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
     uploads.handler(now=True)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
     app.add_middleware(UploadKeepAliveMiddleware, upload=uploads)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
+async def wrong_options(upload: Upload, job: Job[str], job_context: JobContext) -> None:
+    Retry(attempts="5")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Retry(retry_on="OSError")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Retry(give_up_on=[OSError])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    RetryLater("soon")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Discard()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    uploads.handler(retry=5)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+    uploads.handler(timeout="60")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+    uploads.handler(max_concurrency=0.5)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+    uploads.handler(priority="high")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+    uploads.handler(on_success=on_nothing)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    uploads.handler(on_success=failed)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    uploads.handler(on_error=succeeded)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    uploads.handler(on_error=on_narrow_error)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Uploads(hooks=log_events)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Uploads(hooks=(on_nothing,))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Uploads(hooks=(hook_of_one_event,))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Uploads(keep_failed="all")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    uploads.jobs.list("failed")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    uploads.jobs.get(job)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    uploads.jobs.cancel(7)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    uploads.jobs["id"]  # type: ignore[index] # pyright: ignore[reportIndexIssue]
+    uploads.stats().jobs["failed"]  # type: ignore[index] # pyright: ignore[reportArgumentType]
+    uploads.stats().open_uploads = 0  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
+    job_context.attempt = "2"  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue]
+
+
+def on_nothing() -> None: ...
+def on_narrow_error(job: Job[Any], error: OSError) -> None: ...
+def hook_of_one_event(event: JobStarted) -> None: ...
 
 
 def no_parameters() -> None: ...
