@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pydoc
 import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -168,15 +168,11 @@ def test_reference_has_each_name(name: str) -> None:
     assert name == "__version__" or f"::: {package.__name__}.{name}\n" in reference
 
 
-def test_reference_names_members_that_there_are() -> None:
+def test_reference_names_only_what_there_is() -> None:
     reference = "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md"))
-    found = re.findall(
-        r"^::: (\S+)\n    options:\n      members: \[(.*)\]$", reference, re.MULTILINE
-    )
-    for path, members in found:
-        module, _, name = path.rpartition(".")
-        thing: type[Any] = getattr(importlib.import_module(module), name)
-        assert [each for each in filter(None, members.split(", ")) if each not in vars(thing)] == []
+    found = re.findall(r"^::: (\S+)$", reference, re.MULTILINE)
+    assert len(found) == len(set(found))
+    assert [name for name in found if pydoc.locate(name) is None] == []
 
 
 def test_range_of_priorities() -> None:
