@@ -184,7 +184,7 @@ def closed_pollers(monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, Non
 def close_connections(celery: Any) -> None:
     """Close what a Celery app keeps open for its next call."""
     celery.backend.result_consumer.stop()
-    celery.backend.client.close()
+    celery.backend.client.connection_pool.disconnect()
     celery.close()
     KOMBU_POOLS.reset()
 
@@ -199,6 +199,8 @@ async def test_celery(way: str, data: bytes, shared: Path, tmp_path: Path) -> No
     example = shown("Celery")[["before", "after", "handed_over"].index(way)]
     # Celery shares tasks among the apps of a process, so let none have the name of another.
     page = imported(example, f"photos_{way}_{len(data)}", tmp_path)
+    if way != "after":
+        page.celery.conf.result_backend_thread_safe = True  # one to close, and not one per thread
     async with started(page) as client:
         answer = await add_photo(client, data)
         if way != "before":
