@@ -109,10 +109,23 @@ class Runner:
     def publish(self, job: Job[Any]) -> bool:
         """Let a job wait for its turn. From any thread.
 
+        Another event loop does not wait for this one, which may wait for it in
+        turn: it is told that the job was taken, and the job is lost if it was not.
+
         Returns:
             Whether it was taken: False if `running` has ended or not begun.
         """
+        if self._is_open and self._in_another_loop:
+            self._post(partial(self._take, job), otherwise=partial(job.cancel, "shutdown"))
+            return True
         return self.call(partial(self._take, job), instead=False)
+
+    def notice(self) -> None:
+        """Let those who wait for jobs look again. From any thread; never waits."""
+        if self.in_this_loop:
+            self.executor.notice()
+        elif self._is_open:
+            self._post(self.executor.notice)
 
     def cancel(self, job: Job[Any]) -> bool:
         """End a job: at once, or by asking its thread; False if it is done. From any thread."""
@@ -185,3 +198,25 @@ class Runner:
     def _take(self, job: Job[Any]) -> bool:
         job.runner = self
         return self._is_open and self.executor.add(job)
+
+    @property
+    def _in_another_loop(self) -> bool:
+        if self.in_this_thread:
+            return False
+        try:
+            current_token()
+        except RuntimeError:
+            return False
+        return True
+
+    def _post(
+        self, call: Callable[[], object], otherwise: Callable[[], object] = lambda: None
+    ) -> None:
+        """Make a call in the event loop without waiting for it, or another if that has ended."""
+
+        def wait_for_it() -> None:
+            if not self.call(lambda: call() is not False, instead=False):
+                otherwise()
+
+        # anyio has no way into another event loop that does not wait until it is there.
+        threading.Thread(target=wait_for_it, name="upload-keepalive-post", daemon=True).start()

@@ -316,8 +316,8 @@ class Uploads:
         try:
             return intake.end()
         finally:
-            if self._runner is not None and self._runner.in_this_loop:
-                self._runner.executor.notice()
+            if self._runner is not None:
+                self._runner.notice()
 
     def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""
