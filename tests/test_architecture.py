@@ -68,6 +68,7 @@ MODULES = {
     for path in sorted(FOLDER.rglob("*.py"))
     if path != FOLDER / "__init__.py"
 }
+LONGEST = 400  # lines
 each_module = pytest.mark.parametrize("module", MODULES)
 
 
@@ -163,6 +164,24 @@ assert Request._get_form is form
 assert threading.active_count() == 1
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    """One idea per file. A longer one says why, near its top: "Long: it is one table"."""
+    sources = [
+        path
+        for folder in (FOLDER, *(ROOT / name for name in ("benchmarks", "examples", "tests")))
+        for path in folder.rglob("*")
+        if path.suffix in {".css", ".html", ".js", ".py"}
+    ]
+    assert ROOT / "tests/test_architecture.py" in sources
+    long = {
+        str(path.relative_to(ROOT)): len(lines)
+        for path in [*sources, ROOT / "noxfile.py"]
+        if len(lines := path.read_text().splitlines()) > LONGEST
+        and not any(re.search(r"\bLong: \w", line) for line in lines[:20])
+    }
+    assert not long
 
 
 def test_version_is_stated_once() -> None:
