@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def coverage(session: nox.Session) -> None:
     """Run all tests on the newest versions: they are to see each line and branch."""
     session.install("--editable", ".", "--group", "coverage")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "--module", "pytest", *session.posargs)
+    run_tests(session, "coverage", "run", "--module", "pytest")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -75,34 +76,32 @@ def wheel(session: nox.Session) -> None:
     shutil.rmtree(source / PACKAGE)
     session.install("--group", "test")
     session.chdir(source)
-    run_tests(session)
+    run_versions(session)
 
 
 @nox.session(python=[version for version in PYTHONS if version != RUNNING], allow_parallel=True)
 def python(session: nox.Session) -> None:
     """Run the tests on another Python, with the newest versions that it can have."""
     session.install("--editable", ".", "--group", "test")
-    run_tests(session)
+    run_versions(session)
 
 
 @nox.session(allow_parallel=True)
 @nox.parametrize(
-    "requirement",
+    "requirements",
     [
-        nox.param("fastapi==0.109.*", id="fastapi-0.109"),
-        nox.param("fastapi==0.115.*", id="fastapi-0.115"),
-        nox.param("fastapi==0.117.1", id="fastapi-0.117"),
-        nox.param("fastapi==0.118.*", id="fastapi-0.118"),
-        nox.param("starlette==0.35.*", id="starlette-0.35"),
-        nox.param("starlette==0.46.*", id="starlette-0.46"),
-        nox.param("starlette==1.5.*", id="starlette-1.5"),
-        nox.param("starlette==1.6.*", id="starlette-1.6"),
+        nox.param(["fastapi==0.109.*"], id="fastapi-0.109"),
+        nox.param(["fastapi==0.115.*", "starlette==0.46.*"], id="fastapi-0.115"),
+        nox.param(["fastapi==0.117.1"], id="fastapi-0.117"),
+        nox.param(["fastapi==0.118.*"], id="fastapi-0.118"),
+        nox.param(["starlette==1.5.*"], id="starlette-1.5"),
+        nox.param(["starlette==1.6.*"], id="starlette-1.6"),
     ],
 )
-def older(session: nox.Session, requirement: str) -> None:
-    """Run the tests on an older version of what the package stands on."""
-    session.install("--editable", ".", "--group", "test", requirement)
-    run_tests(session)
+def older(session: nox.Session, requirements: list[str]) -> None:
+    """Run the tests on older versions of what the package stands on. `lowest` has the oldest."""
+    session.install("--editable", ".", "--group", "test", *requirements)
+    run_versions(session)
 
 
 @nox.session(allow_parallel=True)
@@ -112,7 +111,7 @@ def lowest(session: nox.Session) -> None:
     resolve = ["uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"]
     session.run(*resolve, "--output-file", versions, "pyproject.toml")
     session.install("--editable", ".", "--group", "test", "--constraint", versions)
-    run_tests(session)
+    run_versions(session)
 
 
 @nox.session(allow_parallel=True)
@@ -122,6 +121,12 @@ def docs(session: nox.Session) -> None:
     session.run("zensical", "build", "--strict")
 
 
-def run_tests(session: nox.Session) -> None:
+def run_versions(session: nox.Session) -> None:
     """Run the tests that versions matter to; some don't apply to all, and may be skipped here."""
-    session.run("pytest", "-m", "not once", *session.posargs, env={"REQUIRE_ALL_TESTS": None})
+    run_tests(session, "pytest", "-m", "not once", REQUIRE_ALL_TESTS=None)
+
+
+def run_tests(session: nox.Session, *command: str, **env: str | None) -> None:
+    """Run tests in a temporary directory of their own: pytest tidies away those of others."""
+    with tempfile.TemporaryDirectory() as directory:
+        session.run(*command, f"--basetemp={directory}/t", *session.posargs, env=env)
