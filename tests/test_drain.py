@@ -19,7 +19,7 @@ IMPATIENT = {
     "hypercorn": ["--graceful-timeout=1"],
 }
 # They wait for answers, without a limit.
-PATIENT = ["granian", *(["hypercorn-asyncio"] if sys.version_info >= (3, 12) else [])]
+PATIENT = ("granian", "hypercorn-asyncio") if sys.version_info >= (3, 12) else ("granian",)
 BRIEF = {"SERVER_APP_GRACE_PERIOD": "0.2"}
 
 each_server = pytest.mark.parametrize("kind", KINDS)
