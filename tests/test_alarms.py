@@ -114,3 +114,29 @@ async def test_cancelled_ones_far_ahead_are_forgotten(clock: Clock, order: str) 
         assert made == []
         await clock.advance(3600)
     assert made == [0]
+
+
+async def test_those_that_were_made_or_are_past_count_as_forgotten(clock: Clock) -> None:
+    """Else those far ahead would be gone through too rarely, or each time."""
+    alarms = Alarms()
+    for _ in range(1000):
+        alarms.after(1, lambda: None)
+        alarms.cancel(alarms.after(1000, lambda: None))
+    far = [alarms.after(3600, lambda: None) for _ in range(1000)]
+    async with ringing(alarms):
+        await clock.advance(1000)
+        assert len(alarms._heap) == 1000
+        alarms.cancel(far[0])
+        assert len(alarms._heap) == 1000
+        for alarm in far:
+            alarms.cancel(alarm)
+        assert len(alarms._heap) <= 200
+
+
+async def test_few_cancelled_ones_of_many_are_not_gone_through(clock: Clock) -> None:
+    alarms = Alarms()
+    far = [alarms.after(3600, lambda: None) for _ in range(1000)]
+    for _ in range(10):
+        for alarm in far[:100]:
+            alarms.cancel(alarm)
+    assert len(alarms._heap) == 1000

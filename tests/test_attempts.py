@@ -125,7 +125,15 @@ async def test_without_retry_there_is_one_attempt(uploads: Uploads, clock: Clock
         assert (job.state, job.attempt) == (JobState.FAILED, 1)
 
 
-@pytest.mark.parametrize("wrap", [lambda verb: verb, lambda verb: ExceptionGroup("", [verb])])
+def alone(verb: Exception) -> Exception:
+    return verb
+
+
+def grouped(verb: Exception) -> Exception:
+    return ExceptionGroup("of one", [verb])
+
+
+@pytest.mark.parametrize("wrap", [alone, grouped])
 async def test_retry_later_uses_up_no_attempt(
     uploads: Uploads, clock: Clock, wrap: Callable[[Exception], Exception]
 ) -> None:
@@ -224,3 +232,40 @@ async def test_ten_thousand_delayed_jobs_wait_in_one_task(uploads: Uploads, cloc
         assert len(anyio.get_running_tasks()) < 10
         await clock.advance(3600)
         assert all(job.state is JobState.SUCCEEDED for job in jobs)
+
+
+async def test_a_hurried_one_forgets_the_time_that_it_was_to_wait(
+    uploads: Uploads, clock: Clock
+) -> None:
+    async def handler(upload: Upload) -> None:
+        raise OSError
+
+    async with submitting(uploads, retry=RETRY) as submit:
+        job = submit(handler)
+        await clock.advance(5)
+        assert uploads.jobs.retry(job.id)
+        await clock.settle()
+        assert (job.state, job.attempt) == (JobState.DELAYED, 2)
+        await clock.advance(59)
+        assert job.attempt == 2
+        await clock.advance(1)
+        assert job.attempt == 3
+
+
+async def test_nothing_is_due_while_an_attempt_waits_or_runs(
+    uploads: Uploads, clock: Clock
+) -> None:
+    due = list[object]()
+
+    async def handler(upload: Upload, job: JobContext) -> None:
+        due.append(uploads.jobs.list()[0].delayed_until)
+        if job.attempt == 1:
+            raise OSError
+
+    async with submitting(uploads, retry=RETRY) as submit:
+        job = submit(handler)
+        await clock.settle()
+        assert job.delayed_until is not None
+        await clock.advance(10)
+        assert job.state is JobState.SUCCEEDED
+    assert due == [None, None]

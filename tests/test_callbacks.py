@@ -104,6 +104,7 @@ async def test_neither(uploads: Uploads, clock: Clock, how: str) -> None:
                 await clock.settle()
             if how == "lost":
                 scope.cancel()
+    (job,) = uploads.jobs
     assert job.state.value == how.replace("lost", "cancelled")
     assert not called.calls
 
@@ -188,3 +189,44 @@ def test_what_is_no_function(name: str) -> None:
     options: Any = {name: "a name"}
     with pytest.raises(TypeError, match=f"^{name} must be a function, not 'a name'.$"):
         Uploads().handler(**options)
+
+
+@kinds
+async def test_on_error_that_raises_is_told_by_its_name(
+    uploads: Uploads, clock: Clock, events: list[JobEvent], kind: str
+) -> None:
+    called = Called(OSError("no mail"))
+
+    async def handler(upload: Upload) -> None:
+        raise ValueError
+
+    async with submitting(uploads, on_error=getattr(called, kind)) as submit:
+        submit(handler)
+        await until(clock, lambda: isinstance(events[-1], CallbackFailed))
+        told = events[-1]
+        assert isinstance(told, CallbackFailed)
+        assert (told.callback, told.error) == ("on_error", called.error)
+
+
+async def test_thread_of_one_that_hangs_is_left_behind_at_shutdown(
+    clock: Clock, events: list[JobEvent]
+) -> None:
+    uploads = Uploads(grace_period=0, hooks=[events.append])
+    started, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    async def handler(upload: Upload) -> str:
+        return "fine"
+
+    def hang(job: Job[Any]) -> None:
+        started.set()
+        go_on.wait(20)
+        ended.set()
+
+    async with submitting(uploads, on_success=hang) as submit:
+        job = submit(handler)
+        await until(clock, started.is_set)
+        assert job.state is JobState.SUCCEEDED
+    assert isinstance(events[-1], CallbackFailed)
+    assert not ended.is_set()
+    go_on.set()
+    await until(clock, ended.is_set)

@@ -16,7 +16,7 @@ from starlette_upload_keepalive import (
 )
 from starlette_upload_keepalive.events import JobCancelled, JobEvent
 from tests.clock import Clock, anyio_backend, clock
-from tests.timed import at_work, events, submitting
+from tests.timed import at_work, events, submitting, until
 
 __all__ = ["anyio_backend", "clock", "events"]
 
@@ -119,8 +119,43 @@ async def test_delayed_ones_are_lost_when_the_block_is_cancelled(
 
     with anyio.CancelScope() as scope:
         async with submitting(uploads) as submit:
-            job = submit(handler)
+            submit(handler)
             await clock.settle()
             scope.cancel()
+    (job,) = uploads.jobs
     assert job.state is JobState.CANCELLED
     assert uploads.stats().open_uploads == 0
+
+
+async def test_after_a_cancelled_drain_delays_are_as_before(uploads: Uploads, clock: Clock) -> None:
+    @uploads.handler()
+    async def handler(upload: Upload, seconds: float, delay: float) -> None:
+        await anyio.sleep(seconds)
+        raise RetryLater(delay)
+
+    async with at_work(uploads) as upload:
+        first = handler.submit_now(upload, 20, 20)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(uploads.drain)
+            await clock.settle()
+            tasks.cancel_scope.cancel()
+        job = handler.submit_now(upload, 0, 3600)
+        await clock.settle()
+        assert job.state is JobState.DELAYED
+        for each in (first, job):
+            uploads.jobs.cancel(each.id)
+
+
+async def test_delay_of_a_thread_beyond_the_grace_period_leaves_no_thread_at_work(
+    uploads: Uploads, clock: Clock, events: list[JobEvent]
+) -> None:
+    def handler(upload: Upload) -> None:
+        raise RetryLater(31)
+
+    async with submitting(uploads) as submit:
+        job = submit(handler)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(uploads.drain)
+            await until(clock, lambda: job.done)
+        (lost,) = [event for event in events if isinstance(event, JobCancelled)]
+        assert (lost.reason, lost.thread_goes_on) == ("shutdown", False)

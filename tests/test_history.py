@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive import Job, JobState
+from starlette_upload_keepalive import Job, JobState, Upload
+from starlette_upload_keepalive.arguments import Arguments
 from starlette_upload_keepalive.history import JobHistory
-from tests.works import made_of_nothing
+from tests.works import FakeWork, made_of_nothing
 
 
 def known(history: JobHistory) -> Job[Any]:
@@ -71,3 +73,48 @@ def test_forgotten_job() -> None:
 
     assert history.get(job.id) is None
     assert sum(history.counts().values()) == 0
+
+
+# Those that failed keep their files
+
+
+def failed(history: JobHistory) -> Job[Any]:
+    with Upload.from_bytes(b"data") as upload:
+        job = Job[Any](
+            FakeWork(), [upload], Arguments(), context=copy_context(), on_done=history.mark_done
+        )
+    history.add(job)
+    job.fail(OSError())
+    return job
+
+
+def test_one_that_is_run_again_is_no_longer_counted_among_them() -> None:
+    """Nor among those that are done: others that fail do not take away its files."""
+    history = JobHistory(limit=1, keep_failed=1)
+    again = failed(history)
+    history.revive(again)
+    again.run_again()
+
+    others = [failed(history), failed(history)]
+
+    assert again.has_uploads
+    assert list(history) == [again, others[1]]
+    assert [job.has_uploads for job in others] == [False, True]
+    history.let_go()
+    assert not others[1].has_uploads
+    again.close_uploads()
+
+
+def test_none_that_is_not_remembered_keeps_its_files() -> None:
+    history = JobHistory(limit=0, keep_failed=1)
+    assert not failed(history).has_uploads
+
+
+def test_one_that_is_run_again_is_known_again() -> None:
+    """Others may have pushed it out between the question and the answer."""
+    history = JobHistory(limit=1, keep_failed=1)
+    again = failed(history)
+    history.forget(again)
+    history.revive(again)
+    assert history.get(again.id) is again
+    again.close_uploads()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from datetime import timezone
 from typing import Any
@@ -18,8 +19,9 @@ from starlette_upload_keepalive import (
     Upload,
     UploadClosed,
 )
-from starlette_upload_keepalive.job import DONE
-from tests.works import made
+from starlette_upload_keepalive.events import Hooks, JobDelayed, JobEvent, JobSucceeded
+from starlette_upload_keepalive.job import DONE, StopReason
+from tests.works import FakeWork, made
 
 
 @pytest.fixture
@@ -217,3 +219,59 @@ def test_context(job: Job[Any]) -> None:
     assert not job.stop_seen
     assert JobContext(job).cancelled
     assert job.stop_seen
+
+
+# What is asked of it, and what it tells
+
+
+def test_the_weightiest_reason_to_stop_counts(job: Job[Any]) -> None:
+    """A timeout is tried again, a shutdown is a loss, and what was asked for is the end."""
+    context = JobContext(job)
+    assert not context.cancelled
+    reasons = list[object]()
+    stops: list[StopReason] = ["timeout", "shutdown", "timeout", "asked", "shutdown", "timeout"]
+    for reason in stops:
+        job.stop(reason)
+        reasons.append(job.stop_reason)
+    assert reasons == ["timeout", "shutdown", "shutdown", "asked", "asked", "asked"]
+    assert context.cancelled
+
+
+def test_thread_of_a_cancelled_job_is_asked_to_stop(job: Job[Any]) -> None:
+    job.begin()
+    context = JobContext(job)
+    job.cancel("shutdown", thread_goes_on=True)
+    assert context.cancelled
+
+
+def test_each_attempt_waits_and_runs_for_itself(
+    upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, events = 100.0, list[JobEvent]()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with upload:
+        job = made([upload], FakeWork(hooks=Hooks([events.append])))
+    for _ in range(2):
+        now += 1000
+        job.wait_for_turn()
+        now += 2
+        assert job.begin().waited_seconds == 2
+        now += 3
+        job.delay(1000, OSError())
+    job.succeed(None)
+    first, second, end = events
+    assert isinstance(first, JobDelayed)
+    assert isinstance(second, JobDelayed)
+    assert isinstance(end, JobSucceeded)
+    assert (first.ran_seconds, second.ran_seconds, end.ran_seconds) == (3, 3, 3)
+
+
+def test_upload_that_can_not_be_opened_leaves_no_other_open(upload: Upload) -> None:
+    with Upload.from_bytes(b"more") as other:
+        job = made([upload, other])
+    stage_of_nothing: Any = None
+    job._uploads[1]._let_go()
+    with pytest.raises(UploadClosed):
+        job.open_uploads(stage_of_nothing)
+    assert upload._view.blob.owners == ["the code that made it", f"the job {job.id}"]
+    job.close_uploads()

@@ -303,3 +303,33 @@ async def test_released_job_can_be_waited_for_by_anyone(jobs: Jobs) -> None:
     with anyio.move_on_after(0) as scope:
         await staged.job.wait()
     assert scope.cancelled_caught
+
+
+# What is done, and what is left
+
+
+async def test_one_that_was_cancelled_meanwhile_is_neither_published_nor_dropped(
+    jobs: Jobs,
+) -> None:
+    stage, rejected = Stage(), Stage()
+    for each in (stage, rejected):
+        staged = jobs.staged()
+        each.add(staged)
+        staged.job.cancel("asked")
+    stage.decide(200)
+    rejected.decide(500)
+    assert stage.end() == rejected.end() == []
+    assert not jobs.published
+    assert [job.state for job in jobs.finished] == [JobState.CANCELLED] * 2
+
+
+async def test_it_tells_whether_it_holds_what_was_accepted(jobs: Jobs) -> None:
+    stage = Stage()
+    holds = [stage.holds_accepted]
+    stage.add(jobs.staged())
+    holds.append(stage.holds_accepted)
+    stage.decide(200)
+    holds.append(stage.holds_accepted)
+    stage.end()
+    holds.append(stage.holds_accepted)
+    assert holds == [False, False, True, False]

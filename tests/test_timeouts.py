@@ -172,3 +172,43 @@ async def test_time_that_it_waits_for_its_turn_does_not_count(
         for _ in range(3):
             await clock.advance(20)
         assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 3
+
+
+async def test_thread_that_ends_in_time_is_not_asked_later(
+    uploads: Uploads, clock: Clock, events: list[JobEvent]
+) -> None:
+    """Nor is its next attempt, which has its whole time."""
+    slow = Slow(looks=True)
+    slow.go_on.set()
+
+    def handler(upload: Upload, job: JobContext) -> str:
+        if job.attempt == 1:
+            raise OSError
+        return slow(upload, job)
+
+    async with submitting(uploads, timeout=30, retry=Retry(wait_initial=1)) as submit:
+        job = submit(handler)
+        await until(clock, lambda: job.state is JobState.DELAYED)
+        slow.go_on.clear()
+        await clock.advance(1)
+        await until(clock, lambda: bool(slow.files))
+        await clock.advance(29.5)
+        slow.go_on.set()
+        await until(clock, lambda: job.done)
+        assert (job.state, job.result) == (JobState.SUCCEEDED, "late")
+        await clock.advance(30)
+    assert not [event for event in events if isinstance(event, JobOverran)]
+
+
+async def test_only_threads_overrun(uploads: Uploads, clock: Clock, events: list[JobEvent]) -> None:
+    """A coroutine was cancelled: that it takes its time to clean up is its own affair."""
+
+    async def handler(upload: Upload) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(40)
+
+    async with submitting(uploads, timeout=30) as submit:
+        job = submit(handler)
+        await clock.advance(40)
+        assert job.state is JobState.SUCCEEDED
+    assert not [event for event in events if isinstance(event, JobOverran)]
