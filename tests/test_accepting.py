@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from starlette_upload_keepalive import Upload, Uploads
 from starlette_upload_keepalive.options import Start
+from starlette_upload_keepalive.uploads import route_path
 from tests.asgi import Part, file_part, http_scope, multipart, send_request
 from tests.running import at_work
 from tests.sites import BODY, LostClient, answering, kept_alive, outcomes, reading, starlette
@@ -191,3 +192,19 @@ async def test_form_that_is_parsed_after_the_answer(uploads: Uploads) -> None:
         ("reading", "succeeded", "data"),
         ("reading", "discarded", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "path"),
+    [
+        ({"path": "/a/b"}, "/a/b"),
+        ({"path": "/a/b", "root_path": ""}, "/a/b"),
+        ({"path": "/a/b", "root_path": "/a"}, "/b"),
+        ({"path": "/a/b", "root_path": "/a/"}, "/b"),
+        ({"path": "/b", "root_path": "/a"}, "/b"),
+        ({"path": "/ab", "root_path": "/a"}, "/ab"),
+    ],
+)
+def test_path_below_the_mount(scope: dict[str, str], path: str) -> None:
+    """Whether the server, or the framework's version, has it in the path or not."""
+    assert route_path(scope) == path

@@ -217,6 +217,26 @@ async def test_a_broken_hook_harms_nobody(
     assert told == ["The hook the broken one has raised."] * expected
 
 
+async def test_what_could_not_be_entered_is_not_exited(clock: Clock) -> None:
+    class Half:
+        exited = False
+
+        def __enter__(self) -> None:
+            raise RuntimeError
+
+        def __exit__(self, *_: object) -> None:
+            self.exited = True
+
+    async def handler(upload: Upload) -> None: ...
+
+    half = Half()
+    async with submitting(Uploads(hooks=[lambda _: half])) as submit:
+        job = submit(handler)
+        await clock.settle()
+        assert job.state is JobState.SUCCEEDED
+    assert not half.exited
+
+
 async def test_hooks_are_told_of_rejected_jobs_as_of_all_others(
     uploads: Uploads, clock: Clock, events: list[JobEvent]
 ) -> None:

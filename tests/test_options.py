@@ -45,3 +45,9 @@ def test_timeout_out_of_range(uploads: Uploads, timeout: Any) -> None:
 def test_number_of_failed_jobs_that_keep_their_files_out_of_range() -> None:
     with pytest.raises(ValueError, match=r"^keep_failed must be 0 jobs or more, not -1\.$"):
         Uploads(keep_failed=-1)
+
+
+@pytest.mark.parametrize("retry", [3, True, Retry])
+def test_what_is_no_retry(uploads: Uploads, retry: Any) -> None:
+    with pytest.raises(TypeError, match=r"^retry must be a Retry, such as Retry"):
+        uploads.handler(retry=retry)
