@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive import JobContext, JobState, NotRunning, Retry, Upload, Uploads
 from starlette_upload_keepalive.events import JobCancelled, JobEvent
@@ -99,7 +100,8 @@ async def test_once_the_runner_has_closed_it_is_not(clock: Clock) -> None:
             await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
-                await clock.settle()
+                while runner.is_open:
+                    await checkpoint()
                 with pytest.raises(NotRunning, match="No runner is there"):
                     uploads.jobs.retry(failed.id)
                 refused.append(uploads.jobs.cancel(own.id))
@@ -108,6 +110,8 @@ async def test_once_the_runner_has_closed_it_is_not(clock: Clock) -> None:
         async with submitting(uploads) as submit:
             failed = submit(fail)
             own = submit(last)
+            assert uploads._runner is not None
+            runner = uploads._runner
             await clock.settle()
             scope.cancel()
             await anyio.sleep_forever()
