@@ -19,8 +19,9 @@ from .exceptions import (
     WouldDeadlock,
 )
 from .handler import Handler
-from .job import Job, JobState, Progress
+from .job import Job
 from .job_context import JobContext
+from .job_state import JobState, Progress
 from .middleware import UploadKeepAliveMiddleware
 from .retry import Retry
 from .stats import Stats

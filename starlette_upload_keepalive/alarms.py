@@ -24,8 +24,8 @@ class Alarm:
     __slots__ = ("call", "number", "time")
 
     def __init__(self, time: float, number: int, call: Callable[[], object]) -> None:
-        self.time = time
-        self.number = number
+        self.time: float = time
+        self.number: int = number
         self.call: Callable[[], object] | None = call
 
     def __lt__(self, other: Alarm) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from .exceptions import ResultTooLarge
@@ -13,28 +12,28 @@ from .storage import KIB
 MAX_RESULT_SIZE = 64 * KIB
 
 
-@dataclass(frozen=True)
 class Arguments:
     """What a handler is called with besides the upload.
 
-    Attributes:
+    Args:
         positional: Those by position.
         named: Those by name.
+
+    Raises:
+        TypeError: One of them is not JSON.
     """
 
-    positional: Sequence[Any] = ()
-    named: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    def __init__(self, positional: Sequence[Any] = (), named: Mapping[str, Any] | None = None):
+        self._text: str | None = None
+        if positional or named:
+            self._text = _to_json([positional, named or {}], "The arguments of a job")
 
-    @classmethod
-    def checked(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Arguments:
-        """Copy arguments by way of JSON.
-
-        Raises:
-            TypeError: One of them is not JSON.
-        """
-        if not positional and not named:
-            return cls()
-        return cls(*through_json([positional, named], "The arguments of a job"))
+    def fresh(self) -> tuple[list[Any], dict[str, Any]]:
+        """Return those by position and those by name, which nobody else has changed."""
+        if self._text is None:
+            return [], {}
+        positional, named = json.loads(self._text)
+        return positional, named
 
 
 def through_json(value: Any, what: str, max_size: int | None = None) -> Any:
@@ -49,15 +48,19 @@ def through_json(value: Any, what: str, max_size: int | None = None) -> Any:
         TypeError: The value is not JSON.
         ResultTooLarge: It is more than that many bytes.
     """
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{what} must be JSON (None, bool, int, float, str, list, dict): {error}."
-        ) from error
+    text = _to_json(value, what)
     if max_size is not None and len(text) > max_size:
         raise ResultTooLarge(
             f"{what} is {len(text)} bytes of JSON, more than {max_size}: "
             "store it elsewhere and return where it is."
         )
     return json.loads(text)
+
+
+def _to_json(value: Any, what: str) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"{what} must be JSON (None, bool, int, float, str, list, dict): {error}."
+        ) from error

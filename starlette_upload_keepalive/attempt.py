@@ -54,30 +54,31 @@ async def attempt(
 
     Args:
         job: The job.
-        stage: Where the jobs wait that its handler submits.
+        stage: Where the jobs wait that its handler submits; they are accepted if it returns.
         scope: Cancelled by whoever ends the attempt early.
         threads: Where plain functions run.
 
     Cancellation: a thread is left behind, and lets go of the uploads when it returns.
     """
-    started = job.begin()
+    started = job._begin()
     current_stage.set(stage)
     try:
-        with job.work.hooks.around(started):
-            return Outcome(await _call(job, stage, scope, threads))
+        with job._work.hooks.around(started):
+            result = await _call(job, stage, scope, threads)
     except BaseException as error:
         if task_is_cancelled(error, job):
             raise
-        left_behind = job.work.run_in == "thread" and scope.cancelled_caught
+        left_behind = job._work.run_in == "thread" and scope.cancelled_caught
         return Outcome(error=error, thread_goes_on=left_behind)
+    stage.decide(200)
+    return Outcome(result)
 
 
 async def _call(job: Job[Any], stage: Stage, scope: CancelScope, threads: WorkerThreads) -> Any:
     """Call the handler. Raises what it raised, or that it has stopped."""
-    call = _call_in_thread if job.work.run_in == "thread" else _call_on_loop
+    call = _call_in_thread if job._work.run_in == "thread" else _call_on_loop
     with scope:
-        value = await call(job, job.open_uploads(stage), scope, threads)
-        return through_json(value, f"The result of {job.handler}", MAX_RESULT_SIZE)
+        return await call(job, job._open_uploads(stage), scope, threads)
     raise _why_stopped(job)
 
 
@@ -85,14 +86,15 @@ async def _call_on_loop(
     job: Job[Any], uploads: list[Upload], scope: CancelScope, threads: WorkerThreads
 ) -> Any:
     del threads
-    timeout = job.work.options.timeout
+    timeout = job._work.options.timeout
     try:
         if timeout is not None:
             scope.deadline = anyio.current_time() + timeout
-        return await job.work.invoke(job, uploads)
+        value = await job._work.invoke(job, uploads)
     finally:
         scope.deadline = math.inf  # what follows is not the handler's
         let_go_of_all(uploads)
+    return _checked(job, value)
 
 
 async def _call_in_thread(
@@ -100,42 +102,64 @@ async def _call_in_thread(
 ) -> Any:
     del scope  # a thread can't be cancelled, only asked and left behind
     try:
-        outcome = await threads.run(
-            partial(captured, partial(job.work.invoke, job, uploads)),
+        outcome = await in_thread(
+            lambda: _checked(job, job._work.invoke(job, uploads)),
+            threads,
             let_go=partial(let_go_of_all, uploads),
-            abandon_on_cancel=True,
         )
     except anyio.get_cancelled_exc_class():
-        job.stop("shutdown")  # perhaps natively, so that nobody has asked it yet
+        job._stop("shutdown")  # perhaps natively, so that nobody has asked it yet
         raise
     try:
-        if job.stop_seen:
+        if job._stop_seen:
             raise _why_stopped(job) from outcome.error
         return outcome.value()
     finally:
         del outcome  # as in there
 
 
-def captured(call: Callable[[], Any]) -> Outcome:
-    """Make a call for a worker thread, which even a SystemExit must not end."""
-    try:
-        return Outcome(call())
-    except BaseException as error:  # noqa: BLE001
-        return Outcome(error=error)
+async def in_thread(
+    call: Callable[[], Any], threads: WorkerThreads, *, let_go: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Make a call in a worker thread, which even a SystemExit must not end.
+
+    Args:
+        call: What to run; it takes no arguments.
+        threads: Whose threads.
+        let_go: Called once the call has ended, or will not begin.
+
+    Cancellation: the thread is left behind.
+    """
+    outcomes: list[Outcome] = []
+
+    def work() -> None:
+        try:
+            outcomes.append(Outcome(call()))
+        except BaseException as error:  # noqa: BLE001
+            outcomes.append(Outcome(error=error))
+
+    await threads.run(work, let_go=let_go, abandon_on_cancel=True)
+    # Not returned by the thread: Trio's has a frame that would keep it, and the error's traceback.
+    return outcomes.pop()
+
+
+def _checked(job: Job[Any], value: Any) -> Any:
+    return through_json(value, f"The result of {job.handler}", MAX_RESULT_SIZE)
 
 
 def _why_stopped(job: Job[Any]) -> Exception:
-    if job.stop_reason in (None, "timeout"):
+    if job._stop_reason in (None, "timeout"):
         return HandlerTimeout(
             f"The handler {job.handler} took longer than its timeout of "
-            f"{job.work.options.timeout:g} seconds."
+            f"{job._work.options.timeout:g} seconds."
         )
     return Stopped(f"The handler {job.handler} was asked to stop.")
 
 
 def task_is_cancelled(error: BaseException, job: Job[Any]) -> bool:
     """Tell what cancels this task from an error that its handler has raised."""
-    if not isinstance(error, anyio.get_cancelled_exc_class()):
+    # By its type: what the handler has raised may raise when it is asked for its class.
+    if not issubclass(type(error), anyio.get_cancelled_exc_class()):
         return False
     # A native cancel has no deadline.
-    return job.stop_reason == "shutdown" or anyio.current_effective_deadline() == -math.inf
+    return job._stop_reason == "shutdown" or anyio.current_effective_deadline() == -math.inf

@@ -33,7 +33,7 @@ class Owner:
 
     def __init__(self, blob: Blob, name: str) -> None:
         self._blob = blob
-        self.name = name
+        self.name: str = name
 
     def let_go(self) -> None:
         """Own the blob no longer; the last owner closes it. Again does nothing."""
@@ -54,7 +54,7 @@ class Blob:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.size = 0
+        self.size: int = 0
         self._lock = threading.RLock()
         self._owners: set[Owner] = set()
         self._closed = False

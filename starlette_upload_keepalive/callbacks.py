@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from anyio import CancelScope
 
-from .attempt import Stopped, captured, task_is_cancelled
+from .attempt import Stopped, in_thread, task_is_cancelled
 from .events import CallbackFailed
-from .job import Job, JobState
+from .job import Job
+from .job_state import JobState
 from .signature import runs_in
 from .threads import WorkerThreads
 
@@ -33,7 +34,7 @@ async def call_back(
 
     Cancellation: a thread is left behind.
     """
-    options = job.work.options
+    options = job._work.options
     name: Literal["on_success", "on_error"]
     if job.state is JobState.SUCCEEDED and options.on_success is not None:
         name, call = "on_success", partial(options.on_success, job)
@@ -47,14 +48,14 @@ async def call_back(
     except BaseException as raised:
         if task_is_cancelled(raised, job):
             raise
-        job.tell(CallbackFailed, callback=name, error=raised)
+        job._tell(CallbackFailed, callback=name, error=raised)
     if scope.cancelled_caught:
         cut_off = Stopped(f"The app was shut down before {name} had ended.")
-        job.tell(CallbackFailed, callback=name, error=cut_off)
+        job._tell(CallbackFailed, callback=name, error=cut_off)
 
 
 async def _call(call: Callable[[], Any], threads: WorkerThreads) -> None:
     if runs_in(call) == "loop":
         await call()
     else:
-        (await threads.run(partial(captured, call), abandon_on_cancel=True)).value()
+        (await in_thread(call, threads)).value()

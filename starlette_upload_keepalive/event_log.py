@@ -14,7 +14,7 @@ from .events import (
     JobOverran,
 )
 
-logger = logging.getLogger("starlette_upload_keepalive")
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 
 def log_events(event: JobEvent) -> None:
@@ -56,9 +56,9 @@ def _message(event: JobEvent) -> tuple[int, str, BaseException | None] | None:
             return logging.WARNING, message, None
         case JobCancelled(reason="asked"):
             return logging.INFO, "was cancelled", None
-        case JobCancelled(thread_goes_on=thread_goes_on):
+        case JobCancelled(thread_goes_on=thread_goes_on, error=error):
             thread = " (its thread goes on until it returns)" if thread_goes_on else ""
-            return logging.ERROR, f"is lost, the app was shut down first{thread}", None
+            return logging.ERROR, f"is lost, the app was shut down first{thread}", error
         case JobDiscarded(reason=reason):
             return logging.INFO, f"was discarded ({reason})", None
         case _:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-logger = logging.getLogger("starlette_upload_keepalive")
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class JobEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class JobSubmitted(JobEvent):
-    """A job was made. One of the four ends follows, whatever happens to it.
+    """A job was made, or is run again that had failed. One of the four ends follows.
 
     The ends are `JobSucceeded`, `JobFailed`, `JobCancelled` and `JobDiscarded`.
     """
@@ -109,10 +109,12 @@ class JobCancelled(JobEvent):
         reason: "asked": by ``uploads.jobs.cancel``. "shutdown": the app ended
             first, and the job is lost.
         thread_goes_on: Whether a thread still works on it, until it returns.
+        error: What its last attempt raised, if that is why it is not finished.
     """
 
     reason: Literal["asked", "shutdown"]
     thread_goes_on: bool
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,5 +211,7 @@ class _Harmless:
 def _harmless(what: object) -> Generator[None, None, None]:
     try:
         yield
-    except Exception:
+    except KeyboardInterrupt:  # that of the user at the terminal
+        raise
+    except BaseException:
         logger.exception("The hook %r has raised.", what)

@@ -23,10 +23,11 @@ A malformed body raises Starlette's own ``MultiPartException`` (an
 
 from __future__ import annotations
 
-import math
-
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+LONGEST_WAIT = 1_000_000_000
+"""The most seconds that anything may be put off: dates end before long beyond it."""
 
 
 class UploadKeepAliveError(Exception):
@@ -115,12 +116,13 @@ class RetryLater(UploadKeepAliveError):
         seconds: After how many seconds.
 
     Raises:
-        ValueError: They are negative or no finite number.
+        ValueError: They are negative, or more than a billion.
     """
 
     def __init__(self, seconds: float) -> None:
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"seconds must be 0 or more, not {seconds!r}.")
+        if not 0 <= seconds <= LONGEST_WAIT:
+            most = f"and at most {LONGEST_WAIT:,}"
+            raise ValueError(f"seconds must be 0 or more, {most}, not {seconds!r}.")
         super().__init__(f"Try again in {seconds:g} s.")
         self.seconds = seconds
 
@@ -133,5 +135,5 @@ class Discard(UploadKeepAliveError):
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason: str = str(reason)  # what was caught is often given as it is
+        super().__init__(self.reason)

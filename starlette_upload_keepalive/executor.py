@@ -19,7 +19,8 @@ from .attempt import Outcome, Stopped, attempt
 from .callbacks import call_back
 from .events import JobOverran
 from .exceptions import Discard, RetryLater
-from .job import Job, JobState
+from .job import Job
+from .job_state import JobState
 from .options import RunIn
 from .retry import verb_in
 from .stage import Stage
@@ -32,6 +33,7 @@ class Executor:
 
     Args:
         threads: Where plain functions run.
+        callback_threads: Where plain callbacks run, apart from those: no job waits for them.
         max_threads: How many of them run at once.
         max_tasks: How many ``async`` functions run at once.
         retries: Whether a job may wait for another attempt.
@@ -42,14 +44,16 @@ class Executor:
         self,
         *,
         threads: WorkerThreads,
+        callback_threads: WorkerThreads,
         max_threads: int,
         max_tasks: int,
         retries: bool,
         publish: Callable[[Job[Any]], bool],
     ) -> None:
-        self.ends = math.inf
+        self.ends: float = math.inf
         """When no attempt begins any more, in the event loop's seconds."""
         self._threads = threads
+        self._callback_threads = callback_threads
         self._retries = retries
         self._publish = publish
         self._turns: dict[RunIn, Turns] = {"thread": Turns(max_threads), "loop": Turns(max_tasks)}
@@ -80,9 +84,11 @@ class Executor:
         """Let a job wait for its turn; False if no more are taken."""
         if self._tasks is None or self._is_stopping:
             return False
+        if job.done:  # cancelled before it came here
+            return True
         if job not in self._running:  # else it goes on once its callback has ended
-            job.wait_for_turn()
-            self._turns[job.work.run_in].add(job)
+            job._wait_for_turn()
+            self._turns[job._work.run_in].add(job)
             self._start_waiting()
         return True
 
@@ -90,15 +96,14 @@ class Executor:
         """End a job: at once, or by asking its thread; False if it is done."""
         if job.done:
             return False
-        scope = self._running.get(job)
+        waits = self._turns[job._work.run_in].remove(job) or self._take_delayed(job)
+        scope = None if waits else self._running.get(job)
         if scope is None:
-            if not self._turns[job.work.run_in].remove(job):
-                self._take_delayed(job)
-            job.cancel("asked")
+            job._cancel("asked")
             self.notice()
         else:
-            job.stop("asked")
-            if job.work.run_in == "loop":
+            job._stop("asked")
+            if job._work.run_in == "loop":
                 scope.cancel()
         return True
 
@@ -132,6 +137,7 @@ class Executor:
         self._is_stopping = True
         try:
             self._stop_all()
+            self.notice()
             while self.busy:
                 await self.change()
         finally:
@@ -143,18 +149,18 @@ class Executor:
         # asyncio never begins a task that is cancelled before its first step.
         for job in self._running:
             if not job.done:
-                job.cancel("shutdown")
+                job._cancel("shutdown")
         self._running.clear()
 
     def _stop_all(self) -> None:
         for turns in self._turns.values():
             for job in turns.take_all():
-                job.cancel("shutdown")
+                job._cancel("shutdown")
         for job in list(self._delayed):
             self._take_delayed(job)
-            job.cancel("shutdown")
+            job._cancel("shutdown")
         for job, scope in self._running.items():
-            job.stop("shutdown")
+            job._stop("shutdown")
             scope.cancel()
 
     # How it is
@@ -203,72 +209,79 @@ class Executor:
             while (job := turns.claim()) is not None:
                 self._running[job] = CancelScope()
                 # In the context that the job was submitted in.
-                job.context.run(self._tasks.start_soon, self._run, job)
+                job._context.run(self._tasks.start_soon, self._run, job)
 
     async def _run(self, job: Job[Any]) -> None:
+        outcome: Outcome | None = None
         try:
             outcome = await self._attempt(job)
-            self._settle(job, outcome)
+            try:
+                self._settle(job, outcome)
+            except BaseException as error:  # noqa: BLE001 - to look at what was raised may raise
+                job._fail(error)
             if job.done:
                 scope = self._running[job] = CancelScope()
-                await call_back(job, outcome.error, scope, self._threads)
+                await call_back(job, outcome.error, scope, self._callback_threads)
+        except BaseException:
+            self.close()  # nothing else gets here than what cancels the runner
+            raise
         finally:
+            outcome = None  # else this frame and the error's traceback would keep each other
             if job.state in (JobState.WAITING, JobState.RUNNING):
-                job.cancel("shutdown", thread_goes_on=job.work.run_in == "thread")
+                job._cancel("shutdown", thread_goes_on=job._work.run_in == "thread")
             del self._running[job]
-            self._turns[job.work.run_in].leave(job)
-            if job.state is JobState.STAGED:  # retried while its callback ran
-                self.add(job)
+            self._turns[job._work.run_in].leave(job)
+            if job.state is JobState.STAGED and not self.add(job):  # retried by its callback
+                job._cancel("shutdown")
             self._start_waiting()
             self.notice()
 
     async def _attempt(self, job: Job[Any]) -> Outcome:
-        if job.stop_reason is not None:  # since it was given its turn
+        if job._stop_reason is not None:  # since it was given its turn
             return Outcome(error=Stopped())
         stage = Stage(job.id)
         overrun = self._watch(job)
         try:
-            outcome = await attempt(job, stage, self._running[job], self._threads)
-            if outcome.error is None:
-                stage.decide(200)
-            return outcome
+            return await attempt(job, stage, self._running[job], self._threads)
         finally:
             if overrun is not None:
                 self._alarms.cancel(overrun)
             for child in stage.end():
                 if not self._publish(child):  # it is not the runner that serves the app
-                    child.cancel("shutdown")
+                    child._cancel("shutdown")
 
     def _settle(self, job: Job[Any], outcome: Outcome) -> None:
         error = outcome.error
         if error is None:
-            job.succeed(outcome.result)
+            job._succeed(outcome.result)
         elif isinstance(error, Stopped):
-            asked = job.stop_reason == "asked"
-            job.cancel("asked" if asked else "shutdown", thread_goes_on=outcome.thread_goes_on)
+            asked = job._stop_reason == "asked"
+            job._cancel("asked" if asked else "shutdown", thread_goes_on=outcome.thread_goes_on)
+        elif job._stop_reason == "asked":
+            job._cancel("asked", error=error)
         elif isinstance(verb := verb_in(error), Discard):
-            job.give_up(verb.reason)
+            job._give_up(verb.reason)
         elif (wait := self._wait_before_next(job, error, verb)) is None:
-            job.fail(error)
+            job._fail(error)
         elif anyio.current_time() + wait > self.ends:
-            job.cancel("shutdown")
+            job._cancel("shutdown", error=error)
         else:
-            job.delay(wait, error)
             self._delayed[job] = self._after(wait, partial(self.hurry, job))
+            job._delay(wait, error)
 
     def _wait_before_next(
         self, job: Job[Any], error: BaseException, verb: RetryLater | None
     ) -> float | None:
         """Return the seconds until the next attempt; None if there is none."""
-        if not self._retries or job.stop_reason in ("asked", "shutdown"):
+        if not self._retries or job._stop_reason == "shutdown":
             return None
         if verb is not None:
             return 0 if self._in_haste else verb.seconds
-        job.failures += 1
-        retry = job.work.options.retry
-        if retry is None or job.failures >= retry.attempts or not retry.covers(error):
+        job._failures += 1
+        retry = job._work.options.retry
+        if retry is None or job._failures >= retry.attempts or not retry.covers(error):
             return None
-        return 0 if self._in_haste else retry.wait(job.failures, random.random())  # noqa: S311
+        return 0 if self._in_haste else retry.wait(job._failures, random.random())  # noqa: S311
 
     def _take_delayed(self, job: Job[Any]) -> bool:
         alarm = self._delayed.pop(job, None)
@@ -279,14 +292,14 @@ class Executor:
 
     def _watch(self, job: Job[Any]) -> Alarm | None:
         """Ask a thread to stop that takes too long."""
-        timeout = job.work.options.timeout
-        if timeout is None or job.work.run_in == "loop":
+        timeout = job._work.options.timeout
+        if timeout is None or job._work.run_in == "loop":
             return None
         return self._after(timeout, partial(self._overran, job, timeout))
 
     def _overran(self, job: Job[Any], timeout: float) -> None:
-        job.stop("timeout")
-        job.tell(JobOverran, timeout_seconds=timeout)
+        job._stop("timeout")
+        job._tell(JobOverran, timeout_seconds=timeout)
 
     def _after(self, seconds: float, call: Callable[[], object]) -> Alarm:
         alarm = self._alarms.after(seconds, call)

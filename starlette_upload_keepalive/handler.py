@@ -54,7 +54,7 @@ class Handler(Generic[F, D, P, R]):
         publish: Callable[[Job[Any]], bool],
     ) -> None:
         functools.update_wrapper(cast("Any", self), function)
-        self.name = name or str(getattr(function, "__name__", type(function).__name__))
+        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
         self.function = function
         self.run_in: RunIn = runs_in(function)
         self.options = options
@@ -131,7 +131,8 @@ class Handler(Generic[F, D, P, R]):
         given: list[Any] = [uploads if self._many else uploads[0]]
         if self._wants_context:
             given.append(JobContext(job))
-        return self.function(*given, *job.arguments.positional, **job.arguments.named)
+        positional, named = job._arguments.fresh()
+        return self.function(*given, *positional, **named)
 
     def _submit(self, upload: Any, args: Any, kwargs: Any, *, waive: bool) -> Job[R]:
         uploads = self._checked_uploads(upload)
@@ -143,7 +144,7 @@ class Handler(Generic[F, D, P, R]):
         running_in = current_stage.get()
         job = self._job(
             uploads,
-            Arguments.checked(args, kwargs),
+            Arguments(args, kwargs),
             copy_context(),
             None if running_in is None else running_in.parent_id,
         )
@@ -154,7 +155,7 @@ class Handler(Generic[F, D, P, R]):
             elif not self._publish(job):
                 raise NotRunning(NOT_RUNNING)  # noqa: TRY301
         except BaseException:
-            job.discard("it could not be submitted")
+            job._discard("it could not be submitted")
             self._history.forget(job)
             raise
         return job
@@ -175,7 +176,7 @@ class Handler(Generic[F, D, P, R]):
             parent_id=parent_id,
         )
         self._history.add(job)
-        job.submitted()
+        job._submitted()
         return job
 
     def _staged(

@@ -6,7 +6,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from .job import DONE, Job, JobState
+from .job import Job
+from .job_state import DONE, JobState
 
 
 class JobHistory:
@@ -89,4 +90,4 @@ class JobHistory:
     def _stop_keeping(self, job_id: str) -> None:
         job = self._kept.pop(job_id, None)
         if job is not None:
-            job.close_uploads()
+            job._let_go()

@@ -22,7 +22,7 @@ from .upload import Upload, let_go_of_all
 SCOPE_KEY = "starlette_upload_keepalive"
 """Where the middleware leaves the intake in the ASGI scope."""
 
-logger = logging.getLogger("starlette_upload_keepalive")
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 
 class RequestForm(FormData):
@@ -47,9 +47,9 @@ class Intake:
     def __init__(
         self, storage: Storage, method: str, path: str, on_parsed: Callable[[Intake, str], None]
     ) -> None:
-        self.request = f"{method} {path}"
+        self.request: str = f"{method} {path}"
         self.uploads: list[Upload] = []
-        self.stage = Stage()
+        self.stage: Stage = Stage()
         self.context: Context = copy_context()
         self._on_parsed = {on_parsed: path}
         self._storage = storage

@@ -6,9 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import anyio
@@ -26,6 +24,7 @@ from .events import (
     JobSubmitted,
     JobSucceeded,
 )
+from .job_state import DONE, JobState, Progress
 from .options import HandlerOptions, RunIn
 from .storage import KIB
 from .upload import Origin, Upload, let_go_of_all
@@ -39,45 +38,6 @@ StopReason = Literal["asked", "shutdown", "timeout"]
 _WEIGHT: dict[StopReason, int] = {"timeout": 0, "shutdown": 1, "asked": 2}
 
 MAX_ERROR_LENGTH = 4 * KIB
-
-
-class JobState(str, Enum):
-    """Where a job stands."""
-
-    STAGED = "staged"
-    """It waits for its request to be accepted and to end."""
-    WAITING = "waiting"
-    """It waits for a free thread or task."""
-    RUNNING = "running"
-    """Its handler is at work."""
-    DELAYED = "delayed"
-    """It waits for the time of its next attempt."""
-    SUCCEEDED = "succeeded"
-    """Its handler has returned."""
-    FAILED = "failed"
-    """Its handler has raised, and is not tried again."""
-    CANCELLED = "cancelled"
-    """It was cancelled, or the app was shut down first."""
-    DISCARDED = "discarded"
-    """Its request was not accepted or vetoed it, or its handler gave up on it."""
-
-
-DONE = frozenset(
-    {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.DISCARDED},
-)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a job is.
-
-    Attributes:
-        fraction: From 0 to 1.
-        message: What it is doing, for people.
-    """
-
-    fraction: float
-    message: str = ""
 
 
 class Work(Protocol):
@@ -94,6 +54,11 @@ class Work(Protocol):
 
 class JobRunner(Protocol):
     """What a job was published to."""
+
+    @property
+    def in_this_loop(self) -> bool:
+        """Whether the caller runs in its event loop."""
+        ...
 
     def cancel(self, job: Job[Any]) -> bool:
         """End the job; False if it is done."""
@@ -129,33 +94,33 @@ class Job(Generic[R]):
     # the job instead of its id.
     __slots__ = (
         "__weakref__",
+        "_arguments",
         "_began",
+        "_context",
         "_done_event",
+        "_failures",
+        "_held_by",
         "_on_done",
+        "_runner",
+        "_stop_reason",
+        "_stop_seen",
         "_uploads",
-        "arguments",
+        "_waiting_since",
+        "_work",
         "attempt",
-        "context",
         "created_at",
         "delayed_until",
         "error",
-        "failures",
         "field",
         "filenames",
         "finished_at",
         "handler",
-        "held_by",
         "id",
         "parent_id",
         "progress",
         "result",
-        "runner",
         "started_at",
         "state",
-        "stop_reason",
-        "stop_seen",
-        "waiting_since",
-        "work",
     )
 
     def __init__(
@@ -168,29 +133,30 @@ class Job(Generic[R]):
         on_done: Callable[[Job[Any]], bool],
         parent_id: str | None = None,
     ) -> None:
-        self.id = uuid.uuid4().hex
-        self.work = work
-        self.handler = work.name
-        self.field = uploads[0].field_name
-        self.filenames = [upload.filename for upload in uploads]
-        self.parent_id = parent_id
-        self.state = JobState.STAGED
-        self.attempt = 0
-        self.failures = 0
-        self.created_at = _now()
+        self.id: str = uuid.uuid4().hex
+        self._work: Work = work
+        self.handler: str = work.name
+        self.field: str | None = uploads[0].field_name
+        self.filenames: Sequence[str | None] = [upload.filename for upload in uploads]
+        self.parent_id: str | None = parent_id
+        self.state: JobState = JobState.STAGED
+        self.attempt: int = 0
+        self._failures: int = 0
+        self.created_at: datetime = _now()
         self.started_at: datetime | None = None
         self.delayed_until: datetime | None = None
         self.finished_at: datetime | None = None
         self.progress: Progress | None = None
         self.result: R | None = None
         self.error: str | None = None
-        self.arguments = arguments
-        self.context = context
-        self.stop_reason: StopReason | None = None
-        self.stop_seen = False
-        self.waiting_since = self._began = time.monotonic()
-        self.held_by: Callable[[], None] | None = None
-        self.runner: JobRunner | None = None
+        self._arguments: Arguments = arguments
+        self._context: Context = context
+        self._stop_reason: StopReason | None = None
+        self._stop_seen: bool = False
+        self._waiting_since: float = time.monotonic()
+        self._began = self._waiting_since
+        self._held_by: Callable[[], None] | None = None
+        self._runner: JobRunner | None = None
         self._on_done = on_done
         self._done_event: anyio.Event | None = None
         self._uploads: list[Upload] = []
@@ -198,7 +164,7 @@ class Job(Generic[R]):
             for upload in uploads:
                 self._uploads.append(upload._share(f"the job {self.id}"))
         except BaseException:
-            self.close_uploads()
+            self._let_go()
             raise
 
     @property
@@ -217,14 +183,19 @@ class Job(Generic[R]):
                 task of asyncio's own (``gather``, ``wait_for`` before Python
                 3.12) or of ``from_thread.run`` is not known to belong to the
                 request, and waits in vain if the request waits for it.
+            RuntimeError: The job runs in another event loop.
 
         Cancellation: the job goes on.
         """
         if self.done:
             await checkpoint()
             return self
-        if self.held_by is not None:
-            self.held_by()
+        if self._runner is not None and not self._runner.in_this_loop:
+            raise RuntimeError(
+                f"The job {self.id} runs in another event loop: wait there, or look at its state."
+            )
+        if self._held_by is not None:
+            self._held_by()
         if self._done_event is None:
             self._done_event = anyio.Event()
         await self._done_event.wait()
@@ -235,96 +206,106 @@ class Job(Generic[R]):
 
     # What happens to a job
 
-    def submitted(self) -> None:
+    def _submitted(self) -> None:
         """It was made and is known."""
-        self.tell(JobSubmitted)
+        self._tell(JobSubmitted)
 
-    def wait_for_turn(self) -> None:
+    def _wait_for_turn(self) -> None:
         """It waits for a free thread or task."""
         self.state = JobState.WAITING
-        self.stop_reason, self.stop_seen = None, False
+        self._stop_reason, self._stop_seen = None, False
         self.delayed_until = None
-        self.waiting_since = time.monotonic()
+        self._waiting_since = time.monotonic()
 
-    def begin(self) -> JobStarted:
+    def _begin(self) -> JobStarted:
         """Its handler starts. Returns what the hooks are to be told."""
         self.state = JobState.RUNNING
         self.attempt += 1
+        self.progress = None
         self.started_at = _now()
         self._began = time.monotonic()
-        return self._event(JobStarted, waited_seconds=self._began - self.waiting_since)
+        return self._event(JobStarted, waited_seconds=self._began - self._waiting_since)
 
-    def stop(self, reason: StopReason) -> None:
+    def _stop(self, reason: StopReason) -> None:
         """Ask its handler to stop. The weightiest reason counts."""
-        if self.stop_reason is None or _WEIGHT[reason] > _WEIGHT[self.stop_reason]:
-            self.stop_reason = reason
+        if self._stop_reason is None or _WEIGHT[reason] > _WEIGHT[self._stop_reason]:
+            self._stop_reason = reason
 
-    def sees_stop(self) -> bool:
+    def _sees_stop(self) -> bool:
         """Tell its handler whether it is asked to stop."""
-        if self.stop_reason is None:
+        if self._stop_reason is None:
             return False
-        self.stop_seen = True
+        self._stop_seen = True
         return True
 
-    def delay(self, seconds: float, error: BaseException) -> None:
+    def _delay(self, seconds: float, error: BaseException) -> None:
         """Its handler raised, and is tried again later."""
         self.state = JobState.DELAYED
         self.error = _described(error)
         self.delayed_until = _now() + timedelta(seconds=seconds)
-        self.tell(JobDelayed, delay_seconds=seconds, ran_seconds=self._ran_seconds, error=error)
+        self._tell(JobDelayed, delay_seconds=seconds, ran_seconds=self._ran_seconds, error=error)
 
-    def succeed(self, result: R) -> None:
+    def _succeed(self, result: R) -> None:
         """Its handler returned."""
         self.result = result
         self.error = None
         self._finish(JobState.SUCCEEDED)
-        self.tell(JobSucceeded, ran_seconds=self._ran_seconds)
+        self._tell(JobSucceeded, ran_seconds=self._ran_seconds)
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Its handler raised."""
         self.error = _described(error)
         self._finish(JobState.FAILED)
-        self.tell(JobFailed, ran_seconds=self._ran_seconds, error=error)
+        self._tell(JobFailed, ran_seconds=self._ran_seconds, error=error)
 
-    def cancel(self, reason: Literal["asked", "shutdown"], *, thread_goes_on: bool = False) -> None:
-        """It will not be finished."""
-        self.stop(reason)  # a thread may be at work
+    def _cancel(
+        self,
+        reason: Literal["asked", "shutdown"],
+        *,
+        thread_goes_on: bool = False,
+        error: BaseException | None = None,
+    ) -> None:
+        """It will not be finished. Its last attempt may have raised."""
+        self._stop(reason)  # a thread may be at work
+        if error is not None:
+            self.error = _described(error)
         self._finish(JobState.CANCELLED)
-        self.tell(JobCancelled, reason=reason, thread_goes_on=thread_goes_on)
+        self._tell(JobCancelled, reason=reason, thread_goes_on=thread_goes_on, error=error)
 
-    def give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str) -> None:
         """Its handler gave up on it."""
         self.error = reason[:MAX_ERROR_LENGTH]
-        self.discard(reason)
+        self._discard(reason)
 
-    def discard(self, reason: str) -> None:
+    def _discard(self, reason: str) -> None:
         """It is not to run."""
         self._finish(JobState.DISCARDED)
-        self.tell(JobDiscarded, reason=reason)
+        self._tell(JobDiscarded, reason=reason)
 
-    def run_again(self) -> None:
+    def _run_again(self) -> None:
         """It failed, and is to be run once more."""
         self.state = JobState.STAGED
-        self.failures = 0
-        self.finished_at = self.error = self._done_event = None
+        self._failures = 0
+        self.finished_at = self.error = self.progress = self._done_event = None
+        self._context.copy().run(self._tell, JobSubmitted)
 
-    def tell(self, kind: type[E], **told: Any) -> None:
+    def _tell(self, kind: type[E], **told: Any) -> None:
         """Tell the hooks what happened to it.
 
         Args:
             kind: The event.
             told: What it tells besides what each of them does.
         """
-        self.work.hooks.tell(self._event(kind, **told))
+        self._work.hooks.tell(self._event(kind, **told))
 
     # Its files
 
     @property
-    def has_uploads(self) -> bool:
+    def _has_uploads(self) -> bool:
         """Whether it still owns its files."""
         return bool(self._uploads)
 
-    def open_uploads(self, origin: Origin) -> list[Upload]:
+    def _open_uploads(self, origin: Origin) -> list[Upload]:
         """Make uploads for one attempt, each at its first byte. Whoever asks closes them."""
         opened: list[Upload] = []
         owner = f"attempt {self.attempt} of the job {self.id}"
@@ -336,8 +317,9 @@ class Job(Generic[R]):
             raise
         return opened
 
-    def close_uploads(self) -> None:
-        """Let go of its files. Again does nothing."""
+    def _let_go(self) -> None:
+        """Let go of its files, and of what its request had in its context."""
+        self._context = Context()
         uploads, self._uploads = self._uploads, []
         let_go_of_all(uploads)
 
@@ -352,11 +334,10 @@ class Job(Generic[R]):
         self.state = state
         self.finished_at = _now()
         self.delayed_until = None
-        self.held_by = None
+        self._held_by = None
         try:
             if not self._on_done(self):
-                self.context = Context()  # the history need not keep what the request had there
-                self.close_uploads()
+                self._let_go()
         finally:
             if self._done_event is not None:
                 self._done_event.set()
@@ -374,11 +355,12 @@ class Job(Generic[R]):
 
 
 def _described(error: BaseException) -> str:
+    name = type.__dict__["__name__"].__get__(type(error))
     try:
-        message = str(error)[:MAX_ERROR_LENGTH]
-    except Exception:  # noqa: BLE001 - it is the handler's code, which must harm no other job
+        message = str(str(error)[:MAX_ERROR_LENGTH])
+    except BaseException:  # noqa: BLE001 - it is the handler's code, which must harm no other job
         message = ""
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{name}: {message}" if message else str(name)
 
 
 def _now() -> datetime:

@@ -7,7 +7,8 @@ from typing import Any
 
 from anyio.lowlevel import checkpoint
 
-from .job import Job, Progress
+from .job import Job
+from .job_state import Progress
 
 
 class JobContext:
@@ -20,8 +21,8 @@ class JobContext:
 
     def __init__(self, job: Job[Any]) -> None:
         self._job = job
-        self.id = job.id
-        self.attempt = job.attempt
+        self.id: str = job.id
+        self.attempt: int = job.attempt
 
     @property
     def cancelled(self) -> bool:
@@ -32,7 +33,7 @@ class JobContext:
         it look here now and then; one that has seen this counts as stopped when
         it returns. One on the event loop is cancelled.
         """
-        return self._job.sees_stop()
+        return self._job._sees_stop()
 
     def progress(self, fraction: float, message: str = "") -> Checkpoint:
         """Tell how far the job is. Takes effect at once.

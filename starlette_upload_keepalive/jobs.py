@@ -8,7 +8,8 @@ from typing import Any
 
 from .exceptions import JobNotFound, NotRunning, UploadClosed
 from .history import JobHistory
-from .job import Job, JobState
+from .job import Job
+from .job_state import JobState
 from .runner import Runner
 from .stage import NOT_RUNNING
 
@@ -88,7 +89,7 @@ class Jobs:
             NotRunning: It waits for its request, and no runner is there.
         """
         job = self._known(job_id)
-        runner = job.runner or self._runner()
+        runner = job._runner or self._runner()
         if job.done:
             return False
         if runner is None:
@@ -114,7 +115,7 @@ class Jobs:
         """
         job = self._known(job_id)
         if not job.done:
-            return job.runner is not None and job.runner.hurry(job)
+            return job._runner is not None and job._runner.hurry(job)
         runner = self._runner()
         if runner is None:
             raise NotRunning(NOT_RUNNING)
@@ -129,12 +130,12 @@ class Jobs:
         return True
 
     def _run_again(self, runner: Runner, job: Job[Any]) -> bool:
-        if not (job.done and job.has_uploads):
+        if not (job.done and job._has_uploads):
             return False
         self._history.revive(job)
-        job.run_again()
+        job._run_again()
         if not runner.publish(job):  # it is shutting down
-            job.cancel("shutdown")
+            job._cancel("shutdown")
         return True
 
     def _known(self, job_id: str) -> Job[Any]:

@@ -51,10 +51,26 @@ class UploadKeepAliveMiddleware:
             else:
                 await self._keep_alive(scope, receive, send)
         elif scope["type"] == "lifespan":
-            async with self.uploads.running():
-                await self.app(scope, self.uploads._drained(receive), send)
+            await self._run_jobs(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    async def _run_jobs(self, scope: Scope, receive: Receive, send: Send) -> None:
+        last: list[Message] = []
+
+        async def send_last_later(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                last.append(message)
+            else:
+                await send(message)
+
+        try:
+            async with self.uploads.running():
+                await self.app(scope, self.uploads._drained(receive), send_last_later)
+        finally:
+            # Hypercorn cancels whoever has a step left after that.
+            for message in last:
+                await send(message)
 
     async def _keep_alive(self, scope: Scope, receive: Receive, send: Send) -> None:
         intake = scope[SCOPE_KEY] = self.uploads._open_intake(scope)

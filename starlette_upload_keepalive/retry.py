@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
-from .exceptions import Discard, RetryLater
+from .exceptions import LONGEST_WAIT, Discard, RetryLater
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -44,6 +44,7 @@ class Retry:
     """
 
     attempts: int = 3
+    _: KW_ONLY
     wait_initial: float = 1.0
     wait_factor: float = 2.0
     wait_max: float = 600.0
@@ -80,7 +81,7 @@ class Retry:
         try:
             longest = min(self.wait_max, self.wait_initial * self.wait_factor ** (failures - 1))
         except OverflowError:
-            longest = self.wait_max
+            longest = self.wait_max if self.wait_initial else 0
         return longest * (1 - self.wait_jitter * chance)
 
 
@@ -96,12 +97,16 @@ def verb_in(error: BaseException) -> RetryLater | Discard | None:
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Go over the errors of a group, and of groups within; over the error itself if it is none."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        for each in group.exceptions:
-            yield from leaves(each)
-    else:
-        yield error
+    left, seen = [error], set[int]()
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", each)
+            if id(group) not in seen:  # it may hold itself
+                seen.add(id(group))
+                left.extend(reversed(group.exceptions))
+        else:
+            yield each
 
 
 def check_seconds(name: str, value: object, *, zero: bool) -> None:
@@ -113,11 +118,16 @@ def check_seconds(name: str, value: object, *, zero: bool) -> None:
         zero: Whether it may be 0.
 
     Raises:
-        ValueError: It is negative, infinite or no number.
+        ValueError: It is out of that range, or no number.
     """
-    if not isinstance(value, (int, float)) or not (0 if zero else _LEAST) <= value < math.inf:
+    if (
+        not isinstance(value, (int, float))
+        or isinstance(value, bool)
+        or not (0 if zero else _LEAST) <= value <= LONGEST_WAIT
+    ):
         least = "0 seconds or more" if zero else "more than 0 seconds"
-        raise ValueError(f"{name} must be {least}, not {value!r}.")
+        most = f"and at most {LONGEST_WAIT:,}"
+        raise ValueError(f"{name} must be {least}, {most}, not {value!r}.")
 
 
 def _check_errors(name: str, given: object) -> None:

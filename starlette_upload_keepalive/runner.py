@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint, current_token
 
 from .exceptions import NotRunning
 from .executor import Executor
@@ -27,6 +27,7 @@ class Runner:
 
     Args:
         threads: Where plain functions run.
+        callback_threads: Where plain callbacks run, apart from those: no job waits for them.
         max_threads: How many of them run at once.
         max_tasks: How many ``async`` functions run at once.
         grace_period: The seconds that jobs get to finish; no limit if None.
@@ -38,14 +39,16 @@ class Runner:
         self,
         *,
         threads: WorkerThreads,
+        callback_threads: WorkerThreads,
         max_threads: int,
         max_tasks: int,
         grace_period: float | None,
         retries: bool = True,
         expects_more: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.executor = Executor(
+        self.executor: Executor = Executor(
             threads=threads,
+            callback_threads=callback_threads,
             max_threads=max_threads,
             max_tasks=max_tasks,
             retries=retries,
@@ -116,7 +119,7 @@ class Runner:
             Whether it was taken: False if `running` has ended or not begun.
         """
         if self._is_open and self._in_another_loop:
-            self._post(partial(self._take, job), otherwise=partial(job.cancel, "shutdown"))
+            self._post(partial(self._take, job), otherwise=partial(job._cancel, "shutdown"))
             return True
         return self.call(partial(self._take, job), instead=False)
 
@@ -178,6 +181,7 @@ class Runner:
         executor = self.executor
         try:
             with anyio.move_on_after(self._grace_period) as grace:
+                await checkpoint()  # start nothing more if this is cancelled already
                 executor.ends = grace.deadline
                 executor.hurry_all()
                 while executor.busy or expects_more():
@@ -196,7 +200,7 @@ class Runner:
             self._is_open = False
 
     def _take(self, job: Job[Any]) -> bool:
-        job.runner = self
+        job._runner = self
         return self._is_open and self.executor.add(job)
 
     @property

@@ -36,13 +36,13 @@ class StagedJob:
 
     def release(self) -> bool:
         """Hand it to its runner; False if none is running."""
-        self.job.held_by = None
+        self.job._held_by = None
         return self.job.done or self.publish(self.job)
 
     def drop(self, reason: str) -> None:
         """Let go of its files; it will not run."""
         if not self.job.done:
-            self.job.discard(reason)
+            self.job._discard(reason)
 
 
 class Stage:
@@ -57,7 +57,7 @@ class Stage:
     def __init__(self, parent_id: str | None = None) -> None:
         self.parent_id = parent_id
         self._staged: list[StagedJob] = []
-        self._vetoed: list[Upload] = []
+        self._vetoed: dict[int, Upload] = {}
         self._status: int | None = None
         self._answered = False
         self._ended = False
@@ -97,7 +97,7 @@ class Stage:
     def discard(self, upload: Upload) -> None:
         """Veto all jobs of an upload, present and future, that are not released yet."""
         with self._lock:
-            self._vetoed.append(upload)
+            self._vetoed[id(upload)] = upload
 
     def decide(self, status: int) -> None:
         """Accept or drop each job, by the status of the answer. Only the first answer counts."""
@@ -140,11 +140,11 @@ class Stage:
         return self._ended
 
     def _hold(self, staged: StagedJob) -> None:
-        staged.job.held_by = self._raise_in_own_task
+        staged.job._held_by = self._raise_in_own_task
         self._staged.append(staged)
 
     def _is_vetoed(self, staged: StagedJob) -> bool:
-        return any(source in self._vetoed for source in staged.sources)
+        return any(id(source) in self._vetoed for source in staged.sources)
 
     def _drop(self, which: Callable[[StagedJob], bool], reason: str) -> None:
         for staged in self._take(which):
@@ -154,8 +154,10 @@ class Stage:
         with self._lock:
             if not self._staged:
                 return []
-            taken = [staged for staged in self._staged if which(staged)]
-            self._staged = [staged for staged in self._staged if staged not in taken]
+            taken, left = list[StagedJob](), list[StagedJob]()
+            for staged in self._staged:
+                (taken if which(staged) else left).append(staged)
+            self._staged = left
         return taken
 
     def _raise_in_own_task(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .job import JobState
+from .job_state import JobState
 
 
 @dataclass(frozen=True, kw_only=True)

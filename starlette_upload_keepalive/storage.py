@@ -23,7 +23,7 @@ class MemoryBudget:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.used = 0
+        self.used: int = 0
         self._lock = threading.RLock()
 
     def take(self, size: int) -> bool:
@@ -92,9 +92,9 @@ class Storage:
         if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
             raise ValueError(f"directory {str(directory)!r} can't be written: allow this user to.")
         self.memory_max_size = memory_max_size
-        self.memory = MemoryBudget(memory_budget)
-        self.threads = WorkerThreads(io_threads)
-        self.closer = Closer()
+        self.memory: MemoryBudget = MemoryBudget(memory_budget)
+        self.threads: WorkerThreads = WorkerThreads(io_threads)
+        self.closer: Closer = Closer()
         self._blobs: set[OpenBlob] = set()
         self._directory = None if directory is None else str(directory)
         self._lock = threading.RLock()

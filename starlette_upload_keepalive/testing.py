@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 
 from .exceptions import NotRunning, WouldDeadlock
-from .job import Job, JobState
+from .job import Job
+from .job_state import JobState
 from .runner import Runner
 from .stage import current_stage
 from .storage import OpenBlob
@@ -124,7 +125,7 @@ async def _finish(uploads: Uploads, runner: Runner, seconds: float) -> list[Job[
         raise TimeoutError(_listed(f"After {seconds:g} s there are still", left))
     if not runner.is_open:
         return _check_nothing_is_left(uploads)
-    return [job for job in uploads.jobs if job.runner is runner]
+    return [job for job in uploads.jobs if job._runner is runner]
 
 
 def _check_nothing_is_left(uploads: Uploads) -> list[Job[Any]]:
@@ -135,7 +136,7 @@ def _check_nothing_is_left(uploads: Uploads) -> list[Job[Any]]:
             " as client:`), or enter `async with uploads.running():`. There are still"
         )
         raise NotRunning(_listed(advice, left))
-    return [job for job in uploads.jobs if job.runner is not None]
+    return [job for job in uploads.jobs if job._runner is not None]
 
 
 def _left(uploads: Uploads) -> list[str]:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 _Limiters: TypeAlias = "weakref.WeakKeyDictionary[WorkerThreads, CapacityLimiter]"
 _limiters: RunVar[_Limiters] = RunVar(f"{__name__}.limiters")
 
-logger = logging.getLogger("starlette_upload_keepalive")
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 
 def _nothing() -> None:
@@ -35,10 +35,10 @@ class WorkerThreads:
 
     Args:
         limit: How many threads may be busy at once, in each event loop; None
-            for anyio's forty.
+            for anyio's forty, infinite if somebody else sees to it.
     """
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: float | None) -> None:
         self.limit = limit
 
     async def run(

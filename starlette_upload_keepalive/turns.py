@@ -43,19 +43,19 @@ class Turns:
 
     def add(self, job: Job[Any]) -> None:
         """Let a job wait."""
-        line = self._lines.get(job.work)
+        line = self._lines.get(job._work)
         if line is None:
-            line = self._lines[job.work] = _Line(job.work)
+            line = self._lines[job._work] = _Line(job._work)
         if not line.jobs:
             # What it did not use while it had no jobs is no credit.
             line.distance = max(line.distance, self._distance)
-            line.oldest = job.waiting_since
-            self._waiting[job.work] = line
+            line.oldest = job._waiting_since
+            self._waiting[job._work] = line
         line.jobs[job] = None
 
     def remove(self, job: Job[Any]) -> bool:
         """Let a job wait no longer; False if it does not."""
-        line = self._waiting.get(job.work)
+        line = self._waiting.get(job._work)
         if line is None or job not in line.jobs:
             return False
         self._take(line, job)
@@ -79,7 +79,7 @@ class Turns:
 
     def leave(self, job: Job[Any]) -> None:
         """Free the place of a job."""
-        self._lines[job.work].running -= 1
+        self._lines[job._work].running -= 1
         self._busy -= 1
 
     def take_all(self) -> list[Job[Any]]:
@@ -92,7 +92,7 @@ class Turns:
     def _take(self, line: _Line, job: Job[Any]) -> None:
         del line.jobs[job]
         if line.jobs:
-            line.oldest = next(iter(line.jobs)).waiting_since
+            line.oldest = next(iter(line.jobs))._waiting_since
         else:
             del self._waiting[line.work]
 

@@ -71,8 +71,8 @@ class Upload(FileAnnotation, UploadFile):
         self._view = View(blob, owner)
         self._origin = origin
         self.filename = filename
-        self.headers = Headers() if headers is None else headers
-        self.size = blob.size
+        self.headers: Headers = Headers() if headers is None else headers
+        self.size: int | None = blob.size
         self.field_name = field_name
 
     # Where uploads come from

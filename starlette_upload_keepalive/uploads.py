@@ -32,7 +32,7 @@ from .threads import WorkerThreads
 
 AnyHandler = Handler[Any, Any, Any, Any]
 
-logger = logging.getLogger("starlette_upload_keepalive")
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 
 class Uploads:
@@ -86,17 +86,18 @@ class Uploads:
         check_least("keep_failed", keep_failed, 0, " jobs")
         if not 0 <= grace_period < math.inf:
             raise ValueError(f"grace_period must be 0 seconds or more, not {grace_period!r}.")
-        self.storage = Storage(
+        self.storage: Storage = Storage(
             memory_max_size=memory_max_size,
             memory_budget=memory_budget,
             directory=directory,
             io_threads=io_threads,
         )
         self._history = JobHistory(job_history, keep_failed)
-        self.jobs = Jobs(self._history, lambda: self._runner)
+        self.jobs: Jobs = Jobs(self._history, lambda: self._runner)
         self._hooks = Hooks(hooks)
         self._handlers: dict[str, AnyHandler] = {}
         self._threads = WorkerThreads(handler_threads)
+        self._callback_threads = WorkerThreads(handler_threads)
         self._handler_threads = handler_threads
         self._handler_tasks = handler_tasks
         self._grace_period = grace_period
@@ -246,7 +247,9 @@ class Uploads:
             yield
             return
         runner = self._runner = Runner(
-            threads=self._threads,
+            # Its turns see to the limit. A thread that was left behind takes no other's place.
+            threads=WorkerThreads(math.inf),
+            callback_threads=self._callback_threads,
             max_threads=self._handler_threads,
             max_tasks=self._handler_tasks,
             grace_period=self._grace_period,
@@ -339,7 +342,8 @@ class Uploads:
             )
         cancelled = anyio.current_effective_deadline() == -math.inf
         runner = Runner(
-            threads=self._threads,
+            threads=self._threads,  # shared with other requests
+            callback_threads=self._callback_threads,
             max_threads=self._handler_threads,
             max_tasks=self._handler_tasks,
             grace_period=self._grace_period if cancelled else None,

@@ -31,7 +31,7 @@ class View:
         self._replaced: list[BinaryIO] = []  # files that those put in their place may wrap
         self._own_file = False  # whether the file holds other bytes than a sealed blob
         self._writable = False  # whether it is the file of a blob that nobody shares
-        self.owner_name = owner
+        self.owner_name: str = owner
         self._owner: Owner | None = blob.own(owner)
 
     @property

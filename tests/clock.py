@@ -17,6 +17,7 @@ class Clock(Protocol):
     @property
     def backend(self) -> tuple[str, dict[str, Any]]:
         """What anyio is told, to run an event loop with it."""
+        ...
 
     async def settle(self) -> None:
         """Wait until all tasks wait, but for threads."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import struct
@@ -90,15 +89,6 @@ class Server:
     def log(self) -> str:
         """All that it has printed."""
         return (self.directory / "log").read_text(errors="replace")
-
-    @property
-    def tracebacks(self) -> list[str]:
-        """Those that it has printed. Hypercorn's own is left out.
-
-        It cancels a lifespan that has a step left after its shutdown, and shows so.
-        """
-        found = re.findall(r"^Traceback .*?\n(?=\S)[^\n]*$", self.log, re.MULTILINE | re.DOTALL)
-        return [each for each in found if "hypercorn/" not in each or "CancelledError" not in each]
 
     def records(self, what: str, tag: str | None = None) -> list[dict[str, Any]]:
         """What the app has recorded of that kind, for one upload or for all."""

@@ -36,6 +36,7 @@ ORDER = (
     "retry",
     "options",
     "arguments",
+    "job_state",
     "job",
     "job_context",
     "stage",

@@ -14,10 +14,17 @@ from starlette_upload_keepalive.arguments import MAX_RESULT_SIZE, Arguments, thr
 def test_arguments_are_copied() -> None:
     """The handler sees what was submitted, whatever the caller does to it afterwards."""
     sizes = [1, 2]
-    arguments = Arguments.checked([sizes], {"crop": (3, 4)})
+    arguments = Arguments([sizes], {"crop": (3, 4)})
     sizes.append(5)
+    for _ in range(2):
+        positional, named = arguments.fresh()
+        assert (positional, named) == ([[1, 2]], {"crop": [3, 4]})
+        positional[0].clear()
+        named.clear()
 
-    assert arguments == Arguments([[1, 2]], {"crop": [3, 4]})
+
+def test_no_arguments() -> None:
+    assert Arguments().fresh() == ([], {})
 
 
 @pytest.mark.parametrize(
@@ -31,8 +38,17 @@ def test_arguments_are_copied() -> None:
 def test_arguments_that_are_not_json(value: object, reason: str) -> None:
     for positional, named in [([value], {}), ([], {"deep": [{"in": value}]})]:
         with pytest.raises(TypeError, match=r"^The arguments of a job must be JSON") as caught:
-            Arguments.checked(positional, named)
+            Arguments(positional, named)
         assert reason in str(caught.value)
+
+
+def test_value_that_is_too_deep_is_not_json() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+
+    with pytest.raises(TypeError, match=r"must be JSON .* recursion"):
+        through_json(value, "It")
 
 
 def test_circular_value_is_not_json() -> None:

@@ -32,7 +32,7 @@ from starlette_upload_keepalive.events import (
 )
 from tests.clock import Clock, anyio_backend, clock
 from tests.stored import make_upload
-from tests.timed import events
+from tests.timed import events, register
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -99,8 +99,7 @@ class Chaos:
     def _handler(self, plain: Any, on_loop: Any, **options: Any) -> Handler[Any, Any, Any, Any]:
         registered = on_loop if self._on_loop else plain
         name = options.pop("name", plain.__name__)
-        handler: Any = self.uploads.handler(name=name, **options)(registered)
-        return handler  # type: ignore[no-any-return]
+        return register(self.uploads, registered, name=name, **options)
 
     def _raise(self, upload: Upload, kind: int) -> None:
         self.child.submit(upload)
@@ -158,7 +157,7 @@ async def test_a_thousand_jobs(clock: Clock, events: list[JobEvent], run_in: str
         for job, (state, attempts) in chaos.expected.items():
             assert (job.handler, job.state) == (job.handler, state)
             assert attempts in (None, job.attempt)
-            assert not job.has_uploads
+            assert not job._has_uploads
         stats = uploads.stats()
         assert (stats.open_uploads, stats.memory_bytes, stats.disk_bytes) == (0, 0, 0)
         assert (stats.busy_threads, stats.busy_tasks) == (0, 0)

@@ -80,7 +80,7 @@ async def test_child_of_a_failed_parent_is_dropped(
             assert (await handler.submit(upload).wait()).state is JobState.FAILED
 
     assert [job.state for job in children] == [JobState.DISCARDED] * 2
-    assert not any(job.has_uploads for job in children)
+    assert not any(job._has_uploads for job in children)
     assert upload._view.blob.owners == ["the test"]
 
 

@@ -80,7 +80,7 @@ async def test_delay_beyond_the_grace_period_is_a_loss(
         assert (job.state, job.attempt) == (JobState.CANCELLED, 3)
         (lost,) = [event for event in events if isinstance(event, JobCancelled)]
         assert lost.reason == "shutdown"
-        assert not job.has_uploads
+        assert not job._has_uploads
 
 
 async def test_after_a_drain_delays_are_as_before(uploads: Uploads, clock: Clock) -> None:

@@ -6,7 +6,6 @@ import threading
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
 
 from starlette_upload_keepalive import (
@@ -134,7 +133,7 @@ async def test_asked_it_is_not_tried_again_whatever_it_raises(
         await clock.settle()
         assert uploads.jobs.cancel(job.id)
         await clock.advance(100)
-        assert (job.state, job.attempt) == (JobState.FAILED, 1)
+        assert (job.state, job.attempt) == (JobState.CANCELLED, 1)
 
 
 async def test_asked_of_one_that_was_done_meanwhile(
@@ -148,8 +147,8 @@ async def test_asked_of_one_that_was_done_meanwhile(
     async with submitting(uploads) as submit:
         job = submit(handler)
         await clock.settle()
-        assert job.runner is not None
-        assert job.runner.cancel(job) is False
+        assert job._runner is not None
+        assert job._runner.cancel(job) is False
         assert (job.state, job.result) == (JobState.SUCCEEDED, "fine")
     assert not cancellations(events)
 
@@ -171,7 +170,7 @@ def test_asked_without_a_runner() -> None:
     jobs = Jobs(history, lambda: None)
     with pytest.raises(NotRunning, match="No runner is there to start the job"):
         jobs.cancel(job.id)
-    job.discard("its request was not accepted")
+    job._discard("its request was not accepted")
     assert jobs.cancel(job.id) is False
 
 
@@ -184,14 +183,13 @@ async def test_lost_while_it_waits_is_delayed_or_runs(
     sleeping = uploads.handler(max_concurrency=1)(sleep)
     with anyio.CancelScope() as scope:
         async with at_work(uploads) as upload:
-            jobs: list[Job[Any]] = [
-                sleeping.submit_now(upload),
-                sleeping.submit_now(upload),
-                uploads.handler()(later).submit_now(upload),
-            ]
+            sleeping.submit_now(upload)
+            sleeping.submit_now(upload)
+            uploads.handler()(later).submit_now(upload)
             await clock.settle()
             scope.cancel()
             await anyio.sleep_forever()
+    jobs = list(uploads.jobs)
     assert sorted(cancellations(events)) == sorted((job.id, "shutdown", False) for job in jobs)
     assert [job.state for job in jobs] == [JobState.CANCELLED] * 3
 
@@ -204,10 +202,11 @@ async def test_thread_that_was_left_behind_goes_on(
     handler = Stubborn()
     with anyio.CancelScope() as scope:
         async with submitting(uploads, name="stubborn") as submit:
-            job = submit(handler)
+            submit(handler)
             await until(clock, handler.started.is_set)
             if how == "cancelled":
                 scope.cancel()
+    (job,) = uploads.jobs
     assert cancellations(events) == [(job.id, "shutdown", True)]
     handler.go_on.set()
     await until(clock, handler.returned.is_set)

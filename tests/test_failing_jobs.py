@@ -82,7 +82,7 @@ async def test_failure_harms_no_one(
         assert job.error is not None
         assert job.error.startswith(told)
         assert job.result is None
-        assert not job.has_uploads
+        assert not job._has_uploads
         assert upload._view.blob.owners == ["the test"]
         counts = uploads.stats().jobs
         assert (counts[JobState.FAILED], counts[JobState.SUCCEEDED]) == (1, 1)

@@ -36,7 +36,7 @@ def test_only_the_last_done_are_remembered(limit: int) -> None:
     at_work, *done = [known(history) for _ in range(5)]
 
     for job in reversed(done):
-        job.succeed(None)
+        job._succeed(None)
 
     remembered = done[:limit]
     assert list(history) == [at_work, *remembered]
@@ -47,10 +47,10 @@ def test_counts() -> None:
     history = JobHistory(1)
     jobs = [known(history) for _ in range(5)]
     jobs[0].state = JobState.WAITING
-    jobs[1].begin()
-    jobs[2].succeed(None)
-    jobs[3].succeed(None)
-    jobs[4].fail(ValueError())
+    jobs[1]._begin()
+    jobs[2]._succeed(None)
+    jobs[3]._succeed(None)
+    jobs[4]._fail(ValueError())
 
     assert history.counts() == {
         JobState.STAGED: 0,
@@ -84,7 +84,7 @@ def failed(history: JobHistory) -> Job[Any]:
             FakeWork(), [upload], Arguments(), context=copy_context(), on_done=history.mark_done
         )
     history.add(job)
-    job.fail(OSError())
+    job._fail(OSError())
     return job
 
 
@@ -93,21 +93,21 @@ def test_one_that_is_run_again_is_no_longer_counted_among_them() -> None:
     history = JobHistory(limit=1, keep_failed=1)
     again = failed(history)
     history.revive(again)
-    again.run_again()
+    again._run_again()
 
     others = [failed(history), failed(history)]
 
-    assert again.has_uploads
+    assert again._has_uploads
     assert list(history) == [again, others[1]]
-    assert [job.has_uploads for job in others] == [False, True]
+    assert [job._has_uploads for job in others] == [False, True]
     history.let_go()
-    assert not others[1].has_uploads
-    again.close_uploads()
+    assert not others[1]._has_uploads
+    again._let_go()
 
 
 def test_none_that_is_not_remembered_keeps_its_files() -> None:
     history = JobHistory(limit=0, keep_failed=1)
-    assert not failed(history).has_uploads
+    assert not failed(history)._has_uploads
 
 
 def test_one_that_is_run_again_is_known_again() -> None:
@@ -117,4 +117,4 @@ def test_one_that_is_run_again_is_known_again() -> None:
     history.forget(again)
     history.revive(again)
     assert history.get(again.id) is again
-    again.close_uploads()
+    again._let_go()

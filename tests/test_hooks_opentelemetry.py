@@ -29,7 +29,13 @@ from starlette_upload_keepalive import (
     UploadKeepAliveMiddleware,
     Uploads,
 )
-from starlette_upload_keepalive.events import JobEvent, JobFailed, JobOverran, JobStarted
+from starlette_upload_keepalive.events import (
+    JobEvent,
+    JobFailed,
+    JobOverran,
+    JobStarted,
+    JobSubmitted,
+)
 from starlette_upload_keepalive.hooks.opentelemetry import OpenTelemetryHook
 from tests.asgi import file_part, multipart, send_request
 from tests.ends import (
@@ -226,6 +232,7 @@ async def test_error_that_can_not_be_told(hook: OpenTelemetryHook, spans: Spans)
         def __str__(self) -> str:
             raise RuntimeError("as the test wants it")
 
+    hook(JobSubmitted(**JOB))
     hook(JobStarted(**JOB, waited_seconds=0))
     with pytest.raises(RuntimeError):
         hook(JobFailed(**JOB, ran_seconds=0, error=BadError()))

@@ -20,7 +20,8 @@ from starlette_upload_keepalive import (
     UploadClosed,
 )
 from starlette_upload_keepalive.events import Hooks, JobDelayed, JobEvent, JobSucceeded
-from starlette_upload_keepalive.job import DONE, StopReason
+from starlette_upload_keepalive.job import StopReason
+from starlette_upload_keepalive.job_state import DONE
 from tests.works import FakeWork, made
 
 
@@ -40,7 +41,7 @@ def told() -> list[Job[Any]]:
 def job(upload: Upload, told: list[Job[Any]]) -> Iterator[Job[Any]]:
     job = made([upload], on_done=told.append)
     yield job
-    job.close_uploads()
+    job._let_go()
 
 
 # States and times
@@ -61,13 +62,13 @@ def test_new_job(job: Job[Any]) -> None:
 
 
 def test_begin_and_finish(job: Job[Any], told: list[Job[Any]]) -> None:
-    job.begin()
+    job._begin()
 
     assert job.state is JobState.RUNNING
     assert job.started_at is not None
     assert (job.finished_at, told) == (None, [])
 
-    job.succeed(None)
+    job._succeed(None)
 
     assert repr(job) == f"<Job {job.id} of thumbnail, succeeded>"
     assert job.finished_at is not None
@@ -100,7 +101,7 @@ class Unspeakable(Exception):
     ids=lambda value: type(value).__name__,
 )
 def test_failure(job: Job[Any], error: BaseException, told_as: str) -> None:
-    job.fail(error)
+    job._fail(error)
 
     assert job.state is JobState.FAILED
     assert job.error == told_as
@@ -115,16 +116,16 @@ def test_job_has_a_view_of_its_own(job: Job[Any], upload: Upload) -> None:
 
     stage_of_nothing: Any = None
     for _ in range(2):
-        job.begin()
-        (own,) = job.open_uploads(stage_of_nothing)
+        job._begin()
+        (own,) = job._open_uploads(stage_of_nothing)
         with own:
             assert own.file.read() == b"data"
         with pytest.raises(UploadClosed, match=f"attempt {job.attempt} of the job {job.id} has"):
             _ = own.file
 
-    job.close_uploads()
-    job.close_uploads()
-    assert not job.has_uploads
+    job._let_go()
+    job._let_go()
+    assert not job._has_uploads
     assert upload.file.tell() == 4
     assert upload._view.blob.owners == ["the code that made it"]
 
@@ -155,14 +156,14 @@ async def test_all_who_wait_are_told(job: Job[Any]) -> None:
             tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         assert not returned
-        job.succeed(None)
+        job._succeed(None)
 
     assert returned == [job] * 3
 
 
 @pytest.mark.anyio
 async def test_wait_for_a_job_that_is_done(job: Job[Any]) -> None:
-    job.discard("why")
+    job._discard("why")
 
     with anyio.CancelScope() as scope:
         assert await job.wait() is job
@@ -177,7 +178,7 @@ async def test_cancelled_wait_leaves_the_job_alone(job: Job[Any]) -> None:
         await job.wait()
 
     assert job.state is JobState.STAGED
-    assert job.stop_reason is None
+    assert job._stop_reason is None
 
 
 # What a handler sees of it
@@ -215,10 +216,10 @@ def test_context(job: Job[Any]) -> None:
     assert context.attempt == 0
     assert not context.cancelled
 
-    job.stop("asked")
-    assert not job.stop_seen
+    job._stop("asked")
+    assert not job._stop_seen
     assert JobContext(job).cancelled
-    assert job.stop_seen
+    assert job._stop_seen
 
 
 # What is asked of it, and what it tells
@@ -231,16 +232,16 @@ def test_the_weightiest_reason_to_stop_counts(job: Job[Any]) -> None:
     reasons = list[object]()
     stops: list[StopReason] = ["timeout", "shutdown", "timeout", "asked", "shutdown", "timeout"]
     for reason in stops:
-        job.stop(reason)
-        reasons.append(job.stop_reason)
+        job._stop(reason)
+        reasons.append(job._stop_reason)
     assert reasons == ["timeout", "shutdown", "shutdown", "asked", "asked", "asked"]
     assert context.cancelled
 
 
 def test_thread_of_a_cancelled_job_is_asked_to_stop(job: Job[Any]) -> None:
-    job.begin()
+    job._begin()
     context = JobContext(job)
-    job.cancel("shutdown", thread_goes_on=True)
+    job._cancel("shutdown", thread_goes_on=True)
     assert context.cancelled
 
 
@@ -253,12 +254,12 @@ def test_each_attempt_waits_and_runs_for_itself(
         job = made([upload], FakeWork(hooks=Hooks([events.append])))
     for _ in range(2):
         now += 1000
-        job.wait_for_turn()
+        job._wait_for_turn()
         now += 2
-        assert job.begin().waited_seconds == 2
+        assert job._begin().waited_seconds == 2
         now += 3
-        job.delay(1000, OSError())
-    job.succeed(None)
+        job._delay(1000, OSError())
+    job._succeed(None)
     first, second, end = events
     assert isinstance(first, JobDelayed)
     assert isinstance(second, JobDelayed)
@@ -272,6 +273,6 @@ def test_upload_that_can_not_be_opened_leaves_no_other_open(upload: Upload) -> N
     stage_of_nothing: Any = None
     job._uploads[1]._let_go()
     with pytest.raises(UploadClosed):
-        job.open_uploads(stage_of_nothing)
+        job._open_uploads(stage_of_nothing)
     assert upload._view.blob.owners == ["the code that made it", f"the job {job.id}"]
-    job.close_uploads()
+    job._let_go()

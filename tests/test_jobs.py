@@ -252,7 +252,7 @@ async def test_only_the_last_that_failed_keep_their_files(clock: Clock) -> None:
                 jobs.append(handler.submit_now(upload))
             await clock.settle()
         assert uploads.stats().open_uploads == 2
-        assert [job.has_uploads for job in jobs] == [False, False, True, True]
+        assert [job._has_uploads for job in jobs] == [False, False, True, True]
         assert uploads.jobs.retry(jobs[2].id)
         await clock.settle()
         assert uploads.stats().open_uploads == 2
@@ -267,7 +267,7 @@ async def test_one_that_is_forgotten_keeps_nothing(clock: Clock) -> None:
         jobs = [handler.submit_now(upload) for _ in range(3)]
         await clock.settle()
         (remembered,) = uploads.jobs
-        assert [job for job in jobs if job.has_uploads] == [remembered]
+        assert [job for job in jobs if job._has_uploads] == [remembered]
 
 
 async def test_without_a_runner(clock: Clock) -> None:

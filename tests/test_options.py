@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from starlette_upload_keepalive import Job, Retry, Upload, Uploads
+from tests.timed import register
 
 
 def work(upload: Upload) -> None: ...
@@ -25,7 +26,7 @@ def test_each_option_reaches_the_handler(uploads: Uploads) -> None:
         "on_success": call_back,
         "on_error": call_back,
     }
-    handler: Any = uploads.handler(**given)(work)
+    handler = register(uploads, work, **given)
     assert {name: getattr(handler.options, name) for name in given} == given
 
 
@@ -37,7 +38,7 @@ def test_priority_out_of_range(uploads: Uploads, priority: Any) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "30"])
 def test_timeout_out_of_range(uploads: Uploads, timeout: Any) -> None:
-    message = f"^timeout must be more than 0 seconds, not {timeout!r}.$"
+    message = f"^timeout must be more than 0 seconds, and at most 1,000,000,000, not {timeout!r}.$"
     with pytest.raises(ValueError, match=message):
         uploads.handler(timeout=timeout)
 

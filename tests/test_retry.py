@@ -14,6 +14,9 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 
+MOST = "and at most 1,000,000,000"
+
+
 def group(*errors: BaseException) -> BaseException:
     return BaseExceptionGroup("several", errors)
 
@@ -100,9 +103,18 @@ def test_leaves_of_a_group() -> None:
         ({"attempts": 0}, "attempts must be 1 or more, not 0."),
         ({"attempts": 2.5}, "attempts must be 1 or more, not 2.5."),
         ({"attempts": True}, "attempts must be 1 or more, not True."),
-        ({"wait_initial": -1}, "wait_initial must be 0 seconds or more, not -1."),
-        ({"wait_max": float("inf")}, "wait_max must be 0 seconds or more, not inf."),
-        ({"wait_max": float("nan")}, "wait_max must be 0 seconds or more, not nan."),
+        (
+            {"wait_initial": -1},
+            f"wait_initial must be 0 seconds or more, {MOST}, not -1.",
+        ),
+        (
+            {"wait_max": float("inf")},
+            f"wait_max must be 0 seconds or more, {MOST}, not inf.",
+        ),
+        (
+            {"wait_max": float("nan")},
+            f"wait_max must be 0 seconds or more, {MOST}, not nan.",
+        ),
         ({"wait_factor": 0.5}, "wait_factor must be 1 or more, not 0.5."),
         ({"wait_jitter": 1.1}, "wait_jitter must be from 0 to 1, not 1.1."),
     ],
@@ -122,5 +134,8 @@ def test_what_is_no_exception_class(name: str, given: Any) -> None:
 
 @pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
 def test_retry_later_of_no_time(seconds: float) -> None:
-    with pytest.raises(ValueError, match=f"^seconds must be 0 or more, not {seconds!r}.$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^seconds must be 0 or more, {MOST}, not {seconds!r}.$",
+    ):
         RetryLater(seconds)

@@ -85,7 +85,7 @@ async def test_while_the_rest_is_cancelled_it_is_lost(clock: Clock, events: list
             await clock.settle()
             assert uploads.jobs.retry(job.id)
             assert job.state is JobState.CANCELLED
-            assert not job.has_uploads
+            assert not job._has_uploads
             assert isinstance(events[-1], JobCancelled)
             assert events[-1].reason == "shutdown"
             await clock.advance(10)
@@ -103,12 +103,12 @@ async def test_once_the_runner_has_closed_it_is_not(clock: Clock) -> None:
                 while runner.is_open:
                     await checkpoint()
                 with pytest.raises(NotRunning, match="No runner is there"):
-                    uploads.jobs.retry(failed.id)
+                    uploads.jobs.retry(next(iter(uploads.jobs)).id)
                 refused.append(uploads.jobs.cancel(own.id))
 
     with anyio.CancelScope() as scope:
         async with submitting(uploads) as submit:
-            failed = submit(fail)
+            submit(fail)
             own = submit(last)
             assert uploads._runner is not None
             runner = uploads._runner
@@ -116,6 +116,7 @@ async def test_once_the_runner_has_closed_it_is_not(clock: Clock) -> None:
             scope.cancel()
             await anyio.sleep_forever()
     assert refused == [False]
+    (failed, _) = uploads.jobs
     assert failed.state is JobState.FAILED
 
 

@@ -371,4 +371,4 @@ def test_background_tasks_may_read_the_file(kind: str, tmp_path: Path) -> None:
         digests = {record["sha256"] for record in server.records("background")}
         assert digests == {sha256(LARGE).hexdigest()}
         server.stop()
-        assert not server.tracebacks
+        assert "Traceback" not in server.log

@@ -47,7 +47,7 @@ class Jobs:
     ) -> StagedJob:
         sources = sources or (self.upload(),)
         job = made(sources, on_done=self.finished.append)
-        self.closing.callback(job.close_uploads)
+        self.closing.callback(job._let_go)
         return StagedJob(job, sources, accepts, start, self.publish)
 
     def upload(self) -> Upload:
@@ -74,7 +74,7 @@ async def test_accepted_job_starts_with_the_end(jobs: Jobs) -> None:
 
     assert stage.end() == []
     assert jobs.published == [staged.job]
-    assert staged.job.has_uploads
+    assert staged.job._has_uploads
 
 
 async def test_accepted_job_starts_with_the_answer(jobs: Jobs) -> None:
@@ -100,7 +100,7 @@ async def test_rejected_job_is_dropped_with_the_answer(jobs: Jobs) -> None:
     stage.decide(303)
 
     assert strict.job.state is JobState.DISCARDED
-    assert not strict.job.has_uploads
+    assert not strict.job._has_uploads
     assert lenient.job.state is JobState.STAGED
     stage.end()
     assert jobs.published == [lenient.job]
@@ -198,7 +198,7 @@ async def test_veto(jobs: Jobs, start: Start) -> None:
 
     assert jobs.published == [spared.job]
     assert vetoed.job.state is JobState.DISCARDED
-    assert not vetoed.job.has_uploads
+    assert not vetoed.job._has_uploads
 
 
 async def test_veto_after_the_answer(jobs: Jobs) -> None:
@@ -242,7 +242,7 @@ async def test_jobs_that_no_runner_took_are_handed_back(jobs: Jobs) -> None:
         with pytest.raises(WouldDeadlock):  # it is not to run before the end now
             await staged.job.wait()
     assert stage.end() == [early.job, late.job]
-    assert early.job.held_by is None
+    assert early.job._held_by is None
 
 
 # Waiting
@@ -287,7 +287,7 @@ async def test_others_can_wait(jobs: Jobs) -> None:
         task_status.started()
         await anyio.wait_all_tasks_blocked()
         stage.end()
-        staged.job.succeed(None)
+        staged.job._succeed(None)
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(request)
@@ -315,7 +315,7 @@ async def test_one_that_was_cancelled_meanwhile_is_neither_published_nor_dropped
     for each in (stage, rejected):
         staged = jobs.staged()
         each.add(staged)
-        staged.job.cancel("asked")
+        staged.job._cancel("asked")
     stage.decide(200)
     rejected.decide(500)
     assert stage.end() == rejected.end() == []

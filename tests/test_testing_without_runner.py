@@ -152,7 +152,13 @@ async def test_runner_that_is_not_there_can_not_be_waited_for() -> None:
     async def call() -> None:
         raise NotImplementedError
 
-    runner = Runner(threads=WorkerThreads(1), max_threads=1, max_tasks=1, grace_period=None)
+    runner = Runner(
+        threads=WorkerThreads(1),
+        callback_threads=WorkerThreads(1),
+        max_threads=1,
+        max_tasks=1,
+        grace_period=None,
+    )
     with pytest.raises(NotRunning):
         runner.wait_for(call)
     async with runner.running():

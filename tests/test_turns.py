@@ -21,7 +21,7 @@ def work(name: str, **options: Any) -> FakeWork:
 def add(turns: Turns, work: FakeWork, count: int = 1) -> list[Job[Any]]:
     jobs = [made_of_nothing(work) for _ in range(count)]
     for job in jobs:
-        job.wait_for_turn()
+        job._wait_for_turn()
         turns.add(job)
     return jobs
 
@@ -129,11 +129,11 @@ def test_the_oldest_that_waits() -> None:
     turns = Turns(1)
     first, second = add(turns, work("a"), 2)
     (third,) = add(turns, work("b"))
-    assert turns.oldest == first.waiting_since
+    assert turns.oldest == first._waiting_since
     turns.remove(first)
-    assert turns.oldest == second.waiting_since
+    assert turns.oldest == second._waiting_since
     turns.remove(second)
-    assert turns.oldest == third.waiting_since
+    assert turns.oldest == third._waiting_since
     assert turns.take_all() == [third]
     assert not turns
 

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from starlette_upload_keepalive import Job, Upload, Uploads
+from starlette_upload_keepalive import Handler, Job, Upload, Uploads
 from starlette_upload_keepalive.events import JobEvent
 from tests.clock import Clock
 from tests.stored import make_upload
@@ -44,15 +44,22 @@ async def at_work(uploads: Uploads, data: bytes = b"data") -> AsyncGenerator[Upl
             yield upload
 
 
+def register(
+    uploads: Uploads, function: Callable[..., Any], **options: Any
+) -> Handler[Any, Any, Any, Any]:
+    """Make a handler of a function of any kind."""
+    decorate: Callable[..., Callable[[Any], Handler[Any, Any, Any, Any]]] = uploads.handler
+    return decorate(**options)(function)
+
+
 @asynccontextmanager
 async def submitting(uploads: Uploads, **options: Any) -> AsyncGenerator[Submit, None]:
     """Run jobs in the block, which gets what submits to a handler of these options."""
     async with at_work(uploads) as upload:
 
         def submit(function: Callable[..., Any]) -> Job[Any]:
-            handler: Any = uploads.handler(**options)(function)
-            job: Job[Any] = handler.submit_now(upload)
-            return job
+            handler = register(uploads, function, **options)
+            return handler.submit_now(upload)
 
         yield submit
 

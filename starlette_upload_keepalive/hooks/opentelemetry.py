@@ -19,10 +19,10 @@ from starlette_upload_keepalive.retry import verb_in
 
 try:
     from opentelemetry import trace
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ImportError(
         "This hook needs opentelemetry-api: pip install 'starlette-upload-keepalive[opentelemetry]'"
-    ) from error
+    ) from _error
 
 _NAME = "starlette_upload_keepalive"
 # The semantic conventions that the names of attributes are from, as far as they go.
@@ -67,8 +67,8 @@ class OpenTelemetryHook:
                 self._end(event, "failed", error=error)
             case JobCancelled(reason="asked"):
                 self._end(event, "cancelled")
-            case JobCancelled():
-                self._end(event, "lost")
+            case JobCancelled(error=error):
+                self._end(event, "lost", error=error)
             case JobDiscarded(reason=reason):
                 self._end(event, "discarded", reason=reason)
             case _:
@@ -76,8 +76,7 @@ class OpenTelemetryHook:
         return None
 
     def _begin(self, event: JobStarted) -> AbstractContextManager[object]:
-        # One that is retried after its end is known no more.
-        submitted_in = self._submitted_in.get(event.job_id) or _current()
+        submitted_in = self._submitted_in[event.job_id]
         attributes: dict[str, str | int | float] = {
             "messaging.system": _NAME,
             "messaging.operation.name": "process",

@@ -16,17 +16,17 @@ from starlette_upload_keepalive.events import (
     JobSubmitted,
     JobSucceeded,
 )
-from starlette_upload_keepalive.job import DONE
+from starlette_upload_keepalive.job_state import DONE
 from starlette_upload_keepalive.uploads import Uploads
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.registry import Collector
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ImportError(
         "This hook needs prometheus-client: pip install 'starlette-upload-keepalive[prometheus]'"
-    ) from error
+    ) from _error
 
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 """The upper bounds of the histograms, in seconds."""

@@ -20,10 +20,10 @@ from starlette_upload_keepalive.events import (
 
 try:
     import structlog
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ImportError(
         "This hook needs structlog: pip install 'starlette-upload-keepalive[structlog]'"
-    ) from error
+    ) from _error
 
 
 class StructlogHook:
@@ -48,12 +48,13 @@ class StructlogHook:
         """Log an event."""
         told = {field.name: getattr(event, field.name) for field in fields(event)}
         told["filenames"] = list(event.filenames)
-        if isinstance(event, (JobFailed, CallbackFailed)):
-            told["exc_info"] = event.error
-        if "error" in told:
-            told["error"] = repr(told["error"])
+        error, level = told.pop("error", None), _level(event)
+        if error is not None:
+            told["error"] = repr(error)
+            if level == "error":
+                told["exc_info"] = error
         # By its name, which every kind of logger has.
-        getattr(self._logger, _level(event))(_name(event), **told)
+        getattr(self._logger, level)(_name(event), **told)
         if not isinstance(event, JobStarted):
             return None
         return structlog.contextvars.bound_contextvars(
