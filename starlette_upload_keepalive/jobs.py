@@ -17,8 +17,8 @@ from .stage import NOT_RUNNING
 class Jobs:
     """The jobs of an app: those that are not done, and the last that are.
 
-    It is ``uploads.jobs``. Everything may be called from any thread, and
-    iterating goes over the jobs, the oldest first.
+    It is ``uploads.jobs``. Everything but `wait` may be called from any thread,
+    and iterating goes over the jobs, the oldest first.
 
     Args:
         history: Those that are known.

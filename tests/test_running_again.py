@@ -8,7 +8,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from starlette_upload_keepalive import JobContext, JobState, NotRunning, Retry, Upload, Uploads
+from starlette_upload_keepalive import Job, JobContext, JobState, NotRunning, Retry, Upload, Uploads
 from starlette_upload_keepalive.events import JobCancelled, JobEvent
 from tests.asgi import http_scope, send_request
 from tests.clock import Clock, anyio_backend, clock
@@ -145,3 +145,47 @@ async def test_without_a_lifespan_nothing_is_tried_again(clock: Clock) -> None:
     await send_request(starlette(answering, uploads), BODY, http_scope("/200"))
     (job,) = uploads.jobs
     assert (job.state, job.attempt) == (JobState.FAILED, 1)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "drained"])
+async def test_retried_by_a_callback_that_outlives_the_runner_it_is_lost(
+    clock: Clock, events: list[JobEvent], how: str
+) -> None:
+    uploads = Uploads(keep_failed=1, grace_period=0, hooks=[events.append])
+
+    async def again(job: Job[Any], error: BaseException) -> None:
+        assert uploads.jobs.retry(job.id)
+        await anyio.sleep(10)
+
+    with anyio.CancelScope() as scope:
+        async with submitting(uploads, on_error=again) as submit:
+            submit(fail)
+            await clock.settle()
+            if how == "cancelled":
+                scope.cancel()
+    (job,) = uploads.jobs
+    assert job.state is JobState.CANCELLED
+    assert uploads.stats().open_uploads == 0
+    assert isinstance(events[-1], JobCancelled)
+
+
+async def test_nothing_more_begins_while_the_runner_is_cancelled(
+    clock: Clock, events: list[JobEvent]
+) -> None:
+    uploads = Uploads(hooks=[events.append])
+
+    async def handler(upload: Upload) -> None:
+        await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        async with at_work(uploads) as upload:
+            submitted = uploads.handler(max_concurrency=1)(handler)
+            delayed = uploads.handler(retry=Retry(wait_initial=100))(fail)
+            for _ in range(3):
+                submitted.submit_now(upload)
+            delayed.submit_now(upload)
+            await clock.settle()
+            scope.cancel()
+    jobs = list(uploads.jobs)
+    assert [job.state for job in jobs] == [JobState.CANCELLED] * 4
+    assert [job.attempt for job in jobs] == [1, 0, 0, 1]
