@@ -7,6 +7,8 @@ import secrets
 from pathlib import Path
 from types import TracebackType
 
+import anyio
+
 from .blob import Blob, Owner
 from .saving import copy
 
@@ -62,7 +64,7 @@ class ExposedPath:
         try:
             await self._blob.storage.threads.run(self._make, let_go=made)
         except BaseException:
-            self._leave()
+            await self._leave_in_thread()
             raise
         return self._path
 
@@ -72,7 +74,7 @@ class ExposedPath:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave()
+        await self._leave_in_thread()
 
     def _begin(self) -> None:
         if self._owner is not None or self._left:
@@ -92,13 +94,31 @@ class ExposedPath:
             self._path.chmod(0o400)
 
     def _leave(self) -> None:
-        self._left = True
-        owner, self._owner = self._owner, None
+        owner = self._end()
         try:
             self._remove()
         finally:
             if owner is not None:
                 owner.let_go()
+
+    async def _leave_in_thread(self) -> None:
+        """Remove the path, without waiting for the disk in the event loop."""
+        owner = self._end()
+
+        def remove() -> None:
+            try:
+                self._remove()
+            finally:
+                if owner is not None:
+                    owner.let_go()
+
+        with anyio.CancelScope(shield=True):  # the path is to be gone when the block has ended
+            await self._blob.storage.threads.run(lambda: None, let_go=remove)
+
+    def _end(self) -> Owner | None:
+        self._left = True
+        owner, self._owner = self._owner, None
+        return owner
 
     def _remove(self) -> None:
         # Windows does not delete what is read-only.

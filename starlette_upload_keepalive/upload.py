@@ -261,12 +261,20 @@ class Upload(FileAnnotation, UploadFile):
         while chunk := await self.read(size):
             yield chunk
 
-    async def save(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    async def save(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        durable: bool = False,
+    ) -> Path:
         """Store the bytes under a name: a reader sees the whole file or none.
 
         Args:
             destination: The name, never the client's; its directory must exist.
             overwrite: Replace a file of that name.
+            durable: Return only when a power cut can't take the file away: the
+                file and its directory are synced, which waits for the disk.
 
         Returns:
             The destination.
@@ -278,10 +286,13 @@ class Upload(FileAnnotation, UploadFile):
 
         Cancellation: the thread finishes the copy unless it had not begun.
         """
+        if self._view.own_file:  # to seal it may take a copy
+            await self._view.blob.storage.threads.run(self._view.sealed)
         blob = self._view.sealed()
         reader = blob.own("a save in progress")
         return await blob.storage.threads.run(
-            partial(save, blob, Path(destination), overwrite=overwrite), let_go=reader.let_go
+            partial(save, blob, Path(destination), overwrite=overwrite, durable=durable),
+            let_go=reader.let_go,
         )
 
     def as_path(self, *, suffix: str = "") -> ExposedPath:

@@ -30,8 +30,7 @@ MORE = (
 
 OPENS_AGAIN = "a descriptor of ours, or the name of a file that is open: no disk is waited for"
 UNNAMES = "without O_TMPFILE a file has a name; its bytes stay until the closer closes it"
-ONE_NAME = "takes a name away, after which nothing is to be awaited any more"
-COPIES = "copies the file that the user has put in the place of ours"
+NOBODY_ELSE = "after a native cancel no thread is left to take the name away"
 ALLOWED = {
     "upload.read: os.open": OPENS_AGAIN,
     "upload.seek: os.open": OPENS_AGAIN,
@@ -40,13 +39,7 @@ ALLOWED = {
     "upload.close: os.unlink": UNNAMES,
     "upload.from_stream: os.unlink": UNNAMES,
     "view.make_writable: os.unlink": UNNAMES,
-    "exposed_path.__aenter__: os.unlink": ONE_NAME,
-    "exposed_path.__aexit__: os.unlink": ONE_NAME,
-    "upload.save: os.open": COPIES,
-    "upload.save: os.path.abspath": COPIES,
-    "upload.save: os.stat": COPIES,
-    "upload.save: os.unlink": COPIES,
-    "upload.save: os.writev": COPIES,
+    "threads.run: os.unlink": NOBODY_ELSE,
 }
 """Calls that may block, as "module.coroutine: call", and why."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +107,39 @@ async def test_of_saves_at_once_one_takes_the_name(storage: Storage, tmp_path: P
         await upload.close()
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-async def test_a_reader_sees_the_whole_file_or_none(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
-) -> None:
-    path, gate, seen = tmp_path / "saved", Gate(), list[bytes]()
-    copyfileobj = shutil.copyfileobj
+by_each = pytest.mark.parametrize("by", ["the system", "us"])
 
-    def stop_half_way(source: Any, target: Any, length: int) -> None:
+
+def copy_by(by: str, monkeypatch: pytest.MonkeyPatch, half_way: Callable[[], None]) -> None:
+    """Have a copy made by the system or by us, and something happen when half of it is done."""
+    copy_file_range, copyfileobj = os.copy_file_range, shutil.copyfileobj
+
+    def by_the_system(source: int, target: int, count: int) -> int:
+        if by == "us":
+            raise OSError(errno.EXDEV, "of the test")
+        copied = copy_file_range(source, target, 2)
+        half_way()
+        return copied + copy_file_range(source, target, count)
+
+    def by_us(source: Any, target: Any, length: int) -> None:
         target.write(source.read(2))
         target.flush()
-        gate.enter()
+        half_way()
         copyfileobj(source, target, length)
 
+    monkeypatch.setattr(os, "copy_file_range", by_the_system)
+    monkeypatch.setattr(shutil, "copyfileobj", by_us)
+
+
+@by_each
+@pytest.mark.parametrize("overwrite", [False, True])
+async def test_a_reader_sees_the_whole_file_or_none(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool, by: str
+) -> None:
+    path, gate, seen = tmp_path / "saved", Gate(), list[bytes]()
     if overwrite:
         path.write_bytes(b"before")
-    monkeypatch.setattr(shutil, "copyfileobj", stop_half_way)
+    copy_by(by, monkeypatch, gate.enter)
     async with make_upload(storage, b"after") as upload, anyio.create_task_group() as tasks:
 
         async def save() -> None:
@@ -132,6 +151,75 @@ async def test_a_reader_sees_the_whole_file_or_none(
         gate.open()
     assert seen == ([b"before"] if overwrite else [])
     assert path.read_bytes() == b"after"
+
+
+@pytest.mark.parametrize("copied", [0, 2])
+async def test_a_system_that_stops_copying_is_helped_out(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: int
+) -> None:
+    copy_file_range, steps = os.copy_file_range, iter([copied, 0])
+
+    def stop(source: int, target: int, _: int) -> int:
+        step = next(steps)
+        return copy_file_range(source, target, step) if step else 0
+
+    monkeypatch.setattr(os, "copy_file_range", stop)
+    async with make_upload(storage, b"the data") as upload:
+        saved = await upload.save(tmp_path / "saved")
+    assert saved.read_bytes() == b"the data"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+async def test_durable(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    """The bytes are on the disk before they have a name, and the name is before it returns."""
+    order = list[str]()
+    path, fsync, link, replace = tmp_path / "saved", os.fsync, os.link, os.replace
+
+    def noting_fsync(fd: int) -> None:
+        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        order.append("directory" if is_directory else f"{os.fstat(fd).st_size} bytes")
+        fsync(fd)
+
+    def noting_link(*args: Any, **more: Any) -> None:
+        order.append("name")
+        link(*args, **more)
+
+    def noting_replace(*args: Any) -> None:
+        order.append("name")
+        replace(*args)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "link", noting_link)
+    monkeypatch.setattr(os, "replace", noting_replace)
+    async with make_upload(storage, b"the data") as upload:
+        await upload.save(path, overwrite=overwrite)
+        assert order == ["name"]
+        order.clear()
+        await upload.save(path, overwrite=True, durable=True)
+    assert order == ["8 bytes", "name", "directory"]
+
+
+async def test_a_file_of_the_owners_own_is_copied_in_a_thread(
+    storage: Storage, tmp_path: Path
+) -> None:
+    """P7: a file that was put in the place of ours, and is all that there is of these bytes."""
+    upload = make_upload(storage, b"ours")
+    theirs = io.BytesIO(b"theirs")
+    threads = list[int]()
+
+    class Noting(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            threads.append(threading.get_ident())
+            return super().read(size)
+
+    async with upload:
+        upload.file = Noting(theirs.getvalue())
+        saved = await upload.save(tmp_path / "saved")
+    assert saved.read_bytes() == b"theirs"
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize(
@@ -146,17 +234,18 @@ async def test_a_directory_that_is_none(
             await upload.save(tmp_path / name)
 
 
+@by_each
 async def test_a_full_disk_leaves_nothing(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     """P2: nor does it touch the file that was to be replaced."""
     path = tmp_path / "saved"
     path.write_bytes(b"before")
 
-    def fail(*_: object) -> None:
+    def fail() -> None:
         raise OSError(errno.ENOSPC, "of the test")
 
-    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    copy_by(by, monkeypatch, fail)
     async with make_upload(storage, b"after") as upload:
         with pytest.raises(OSError, match="of the test"):
             await upload.save(path, overwrite=True)
