@@ -151,7 +151,7 @@ def _why_stopped(job: Job[Any]) -> Exception:
     if job._stop_reason in (None, "timeout"):
         return HandlerTimeout(
             f"The handler {job.handler} took longer than its timeout of "
-            f"{job._work.options.timeout:g} seconds."
+            f"{job._work.options.timeout:g} s."
         )
     return Stopped(f"The handler {job.handler} was asked to stop.")
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.pages import APART, PAGES, ROOT, client_of, run, send
@@ -82,10 +83,16 @@ async def test_concepts() -> None:
     assert page.lengths.get(timeout=10) == len(b"file")
 
 
+def run_with_its_test(page: str) -> Any:
+    """Run a page, and the test of the lines that it counts, in an event loop of its own."""
+    program = run(page)
+    anyio.run(program.test_lines_are_counted)
+    return program
+
+
 @pytest.fixture
 def fastapi_tutorial(own_directory: None) -> Any:
-    """Run the page, which tests the lines that it counts, in an event loop of its own."""
-    return run("docs/tutorial-fastapi.md")
+    return run_with_its_test("docs/tutorial-fastapi.md")
 
 
 @pytest.mark.anyio
@@ -115,7 +122,7 @@ async def test_tutorial_for_fastapi(fastapi_tutorial: Any) -> None:
 
 @pytest.fixture
 def starlette_tutorial(own_directory: None) -> Any:
-    return run("docs/tutorial-starlette.md")
+    return run_with_its_test("docs/tutorial-starlette.md")
 
 
 @pytest.mark.anyio

@@ -17,7 +17,7 @@ __all__ = ["anyio_backend", "clock", "events", "uploads"]
 
 pytestmark = pytest.mark.anyio
 
-TOOK_LONGER = "HandlerTimeout: The handler handler took longer than its timeout of 30 seconds."
+TOOK_LONGER = "HandlerTimeout: The handler handler took longer than its timeout of 30 s."
 PATIENCE = 20  # seconds, which only a failure takes
 
 
