@@ -5,8 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import re
-from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterable, Callable
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -19,9 +18,6 @@ from .exceptions import StorageError, StorageFull, TooManyOpenFiles
 from .storage import Storage
 from .upload import Origin, Upload, let_go_of_all
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
 # What the newest python-multipart refuses by itself; earlier ones have no such limits.
 _MAX_BOUNDARY = 256
 _MAX_PART_HEADERS = 8
@@ -31,6 +27,7 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_HANDLE = {errno.EMFILE, errno.ENFILE}
 
 # What clients send nearly always; python-multipart's own parser takes five times as long.
+_PLAIN_CONTENT_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:?-]+)", re.ASCII)
 _PLAIN_DISPOSITION = re.compile(rb'form-data; name="([^"\\]*)"(?:; filename="([^"\\]*)")?')
 
 INVALID = "Invalid multipart data."
@@ -125,7 +122,27 @@ class MultipartReader:
         return self._items
 
     def _parser(self) -> MultipartParser:
-        _, options = parse_options_header(self._headers["content-type"])
+        boundary = self._boundary()
+        if len(boundary) > _MAX_BOUNDARY:
+            raise MultiPartException(INVALID)
+        calls: dict[str, Callable[..., None]] = {
+            "part_begin": self._on_part_begin,
+            "part_data": self._on_part_data,
+            "part_end": self._on_part_end,
+            "header_field": self._on_header_field,
+            "header_value": self._on_header_value,
+            "header_end": self._on_header_end,
+            "headers_finished": self._on_headers_finished,
+            "end": self._on_end,
+        }
+        return _Parser(boundary, calls)
+
+    def _boundary(self) -> bytes:
+        content_type = self._headers["content-type"]
+        plain = _PLAIN_CONTENT_TYPE.fullmatch(content_type)
+        if plain is not None:
+            return plain[1].encode()
+        _, options = parse_options_header(content_type)
         charset = options.get(b"charset", b"utf-8").decode("latin-1")
         try:
             self._charset = codecs.lookup(charset).name
@@ -134,19 +151,7 @@ class MultipartReader:
         boundary = options.get(b"boundary")
         if boundary is None:
             raise MultiPartException("Missing boundary in multipart.")
-        if len(boundary) > _MAX_BOUNDARY:
-            raise MultiPartException(INVALID)
-        callbacks: MultipartCallbacks = {
-            "on_part_begin": self._on_part_begin,
-            "on_part_data": self._on_part_data,
-            "on_part_end": self._on_part_end,
-            "on_header_field": self._on_header_field,
-            "on_header_value": self._on_header_value,
-            "on_header_end": self._on_header_end,
-            "on_headers_finished": self._on_headers_finished,
-            "on_end": self._on_end,
-        }
-        return MultipartParser(boundary, callbacks)
+        return boundary
 
     async def _write_out(self) -> None:
         """Write what is due before more is received: this bounds the memory."""
@@ -252,6 +257,26 @@ class MultipartReader:
             return data.decode(self._charset)
         except (LookupError, ValueError):
             return data.decode("latin-1")
+
+
+class _Parser(MultipartParser):
+    """Knows what to call, instead of making up its name for each of a part's dozen events."""
+
+    def __init__(self, boundary: bytes, calls: dict[str, Callable[..., None]]) -> None:
+        super().__init__(boundary)
+        self._calls = calls
+
+    def callback(
+        self, name: str, data: bytes | None = None, start: int | None = None, end: int | None = None
+    ) -> None:
+        """Call what is to be told, if somebody is."""
+        call = self._calls.get(name)
+        if call is None:
+            return
+        if data is None:
+            call()
+        elif start != end:
+            call(data, start, end)
 
 
 def _options_of(disposition: bytes | None) -> dict[bytes, bytes]:
