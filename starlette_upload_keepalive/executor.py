@@ -148,8 +148,7 @@ class Executor:
         self._stop_all()
         # asyncio never begins a task that is cancelled before its first step.
         for job in self._running:
-            if not job.done:
-                job._cancel("shutdown")
+            job._cancel("shutdown")
         self._running.clear()
 
     def _stop_all(self) -> None:

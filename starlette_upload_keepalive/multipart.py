@@ -275,7 +275,7 @@ class _Parser(MultipartParser):
             return
         if data is None:
             call()
-        elif start != end:
+        else:
             call(data, start, end)
 
 

@@ -23,6 +23,7 @@ from starlette_upload_keepalive import (
 )
 from starlette_upload_keepalive import events as all_events
 from starlette_upload_keepalive.events import (
+    Hooks,
     JobDelayed,
     JobEvent,
     JobStarted,
@@ -235,6 +236,16 @@ async def test_what_could_not_be_entered_is_not_exited(clock: Clock) -> None:
         await clock.settle()
         assert job.state is JobState.SUCCEEDED
     assert not half.exited
+
+
+def test_the_user_at_the_terminal_is_heard() -> None:
+    """Ctrl+C may come while a hook is at work, and is not its failure."""
+
+    def interrupted(_: JobEvent) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Hooks([interrupted]).tell(event(JobSubmitted))
 
 
 async def test_hooks_are_told_of_rejected_jobs_as_of_all_others(

@@ -249,3 +249,13 @@ async def test_a_file_of_the_users_keeps_its_permissions(tmp_path: Path) -> None
 
 def unable(*_: Any) -> None:
     raise NotImplementedError
+
+
+async def test_leaving_again_does_nothing(storage: Storage) -> None:
+    async with make_upload(storage, b"data") as upload:
+        exposed = upload.as_path()
+        async with exposed as path:
+            pass
+        await exposed.__aexit__(None, None, None)
+        assert not await anyio.Path(path).exists()
+        assert await upload.read() == b"data"

@@ -110,3 +110,19 @@ async def test_job_of_another_loop_is_lost_if_the_runner_ends_first(
         assert job.state is JobState.CANCELLED
     assert "is lost" in caplog.text
     assert uploads.stats().open_uploads == 0
+
+
+async def test_a_request_that_ends_after_the_runner_tells_nobody(
+    uploads: Uploads, anyio_backend_name: str
+) -> None:
+    async with uploads.running():
+        runner: Any = uploads._runner
+
+    def tell() -> int:
+        async def main() -> int:
+            runner.notice()
+            return sum(each.name == "upload-keepalive-post" for each in threading.enumerate())
+
+        return anyio.run(main, backend=anyio_backend_name)
+
+    assert await anyio.to_thread.run_sync(tell) == 0
