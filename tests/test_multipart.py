@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from python_multipart import MultipartParser
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
@@ -225,11 +222,14 @@ async def test_cancelled_while_it_waits_for_the_body_it_closes_all() -> None:
 @pytest.fixture
 def unlimited_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the parser take any header, as python-multipart before 0.0.27 does."""
-    if "max_header_count" in inspect.signature(MultipartParser).parameters:
-        unlimited = functools.partial(
-            MultipartParser, max_header_count=1_000_000, max_header_size=1_000_000_000
-        )
-        monkeypatch.setattr(multipart, "MultipartParser", unlimited)
+
+    class Unlimited(multipart._Parser):
+        def __init__(self, boundary: bytes, calls: dict[str, Callable[..., None]]) -> None:
+            super().__init__(boundary, calls)
+            self.max_header_count = 1_000_000
+            self.max_header_size = 1_000_000_000
+
+    monkeypatch.setattr(multipart, "_Parser", Unlimited)
     monkeypatch.setattr("python_multipart.multipart.MAX_BOUNDARY_LENGTH", 10_000, raising=False)
 
 
