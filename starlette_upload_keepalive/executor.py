@@ -22,7 +22,7 @@ from .exceptions import Discard, RetryLater
 from .job import Job
 from .job_state import JobState
 from .options import RunIn
-from .retry import verb_in
+from .retry import check_seconds, verb_in
 from .stage import Stage
 from .threads import WorkerThreads
 from .turns import Turns
@@ -217,12 +217,15 @@ class Executor:
             try:
                 self._settle(job, outcome)
             except BaseException as error:  # noqa: BLE001 - to look at what was raised may raise
-                job._fail(error)
+                self._take_delayed(job)
+                if not job.done:
+                    job._fail(error)
             if job.done:
                 scope = self._running[job] = CancelScope()
                 await call_back(job, outcome.error, scope, self._callback_threads)
         except BaseException:
-            self.close()  # nothing else gets here than what cancels the runner
+            if anyio.current_effective_deadline() == -math.inf:  # else it is the handler's own
+                self.close()
             raise
         finally:
             outcome = None  # else this frame and the error's traceback would keep each other
@@ -230,10 +233,16 @@ class Executor:
                 job._cancel("shutdown", thread_goes_on=job._work.run_in == "thread")
             del self._running[job]
             self._turns[job._work.run_in].leave(job)
-            if job.state is JobState.STAGED and not self.add(job):  # retried by its callback
+            if self._is_wanted_again(job) and not self.add(job):
                 job._cancel("shutdown")
             self._start_waiting()
             self.notice()
+
+    def _is_wanted_again(self, job: Job[Any]) -> bool:
+        """Whether a callback or a hook has asked for it while it could not be added yet."""
+        if job.state is JobState.DELAYED:
+            return job not in self._delayed
+        return job.state is JobState.STAGED
 
     async def _attempt(self, job: Job[Any]) -> Outcome:
         if job._stop_reason is not None:  # since it was given its turn
@@ -275,6 +284,7 @@ class Executor:
         if not self._retries or job._stop_reason == "shutdown":
             return None
         if verb is not None:
+            check_seconds("seconds", verb.seconds, zero=True)  # it may have been changed
             return 0 if self._in_haste else verb.seconds
         job._failures += 1
         retry = job._work.options.retry

@@ -119,6 +119,7 @@ class Runner:
             Whether it was taken: False if `running` has ended or not begun.
         """
         if self._is_open and self._in_another_loop:
+            job._runner = self  # who waits for it there is told so
             self._post(partial(self._take, job), otherwise=partial(job._cancel, "shutdown"))
             return True
         return self.call(partial(self._take, job), instead=False)

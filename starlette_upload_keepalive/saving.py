@@ -16,8 +16,8 @@ from .storage import MIB
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-# What copy_file_range(2) says of two filesystems, or of one that does not know it.
-_NO_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+# What copy_file_range(2) says of two filesystems, of one that does not know it, or in a sandbox.
+_NO_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
 _MOST_AT_ONCE = 1024 * MIB
 
 
@@ -31,9 +31,12 @@ def save(blob: Blob, destination: Path, *, overwrite: bool, durable: bool) -> Pa
         durable: Return only when a power cut can't take the file away.
 
     Raises:
+        ValueError: The destination names no file.
         FileExistsError: The name is taken, and it may not be overwritten.
         OSError: The directory is missing, can't be written, or is full.
     """
+    if not destination.name:
+        raise ValueError(f"{str(destination)!r} names no file: give the directory and a name.")
     if not overwrite and destination.exists():
         raise FileExistsError(f"{destination} exists: give another name, or overwrite=True.")
     partial = destination.with_name(f".{secrets.token_hex(8)}.part")
@@ -68,6 +71,9 @@ def _sync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a filesystem that has nothing to sync there (fsync(2))
+            raise
     finally:
         os.close(fd)
 

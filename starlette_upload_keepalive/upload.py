@@ -281,13 +281,12 @@ class Upload(FileAnnotation, UploadFile):
 
         Raises:
             UploadClosed: The owner has let go.
+            ValueError: The destination names no file.
             FileExistsError: The name is taken, and it may not be overwritten.
             OSError: The directory is missing, can't be written, or is full.
 
         Cancellation: the thread finishes the copy unless it had not begun.
         """
-        if self._view.own_file:  # to seal it may take a copy
-            await self._view.blob.storage.threads.run(self._view.sealed)
         blob = self._view.sealed()
         reader = blob.own("a save in progress")
         return await blob.storage.threads.run(

@@ -30,6 +30,7 @@ MORE = (
 
 OPENS_AGAIN = "a descriptor of ours, or the name of a file that is open: no disk is waited for"
 UNNAMES = "without O_TMPFILE a file has a name; its bytes stay until the closer closes it"
+COPIES = "copies the file that the user has put in the place of ours"
 NOBODY_ELSE = "after a native cancel no thread is left to take the name away"
 ALLOWED = {
     "upload.read: os.open": OPENS_AGAIN,
@@ -40,6 +41,11 @@ ALLOWED = {
     "upload.from_stream: os.unlink": UNNAMES,
     "view.make_writable: os.unlink": UNNAMES,
     "threads.run: os.unlink": NOBODY_ELSE,
+    "upload.save: os.open": COPIES,
+    "upload.save: os.path.abspath": COPIES,
+    "upload.save: os.stat": COPIES,
+    "upload.save: os.unlink": COPIES,
+    "upload.save: os.writev": COPIES,
 }
 """Calls that may block, as "module.coroutine: call", and why."""
 

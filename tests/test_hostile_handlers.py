@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -23,9 +25,9 @@ from starlette_upload_keepalive import (
     Upload,
     Uploads,
 )
-from starlette_upload_keepalive.events import JobCancelled, JobDelayed, JobEvent, JobSubmitted
+from starlette_upload_keepalive.events import JobCancelled, JobEvent
 from starlette_upload_keepalive.retry import leaves
-from tests.clock import Clock, anyio_backend, clock
+from tests.clock import AsyncioClock, Clock, anyio_backend, clock
 from tests.timed import at_work, events, register, submitting, until, uploads
 
 if sys.version_info < (3, 11):
@@ -72,6 +74,12 @@ class LaterInWords(RetryLater):
         self.seconds: Any = "tomorrow"
 
 
+class LaterThanEver(RetryLater):
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.seconds = float("nan")
+
+
 def deep() -> BaseException:
     error: Exception = OSError()
     for _ in range(2000):
@@ -87,7 +95,8 @@ def discarded_with_what_was_caught() -> BaseException:
 
 @pytest.mark.parametrize("run_in", ["thread", "loop"])
 @pytest.mark.parametrize(
-    "make", [Exits, Hides, SaysOdd, LaterInWords, deep, discarded_with_what_was_caught]
+    "make",
+    [Exits, Hides, SaysOdd, LaterInWords, LaterThanEver, deep, discarded_with_what_was_caught],
 )
 async def test_error_that_can_not_be_looked_at(
     uploads: Uploads, clock: Clock, run_in: str, make: Any
@@ -150,52 +159,6 @@ async def test_longest_wait(uploads: Uploads, clock: Clock) -> None:
         await clock.settle()
         assert job.delayed_until is not None
         assert uploads.jobs.cancel(job.id)
-
-
-@pytest.mark.parametrize("error", [SystemExit(), GeneratorExit(), RuntimeError()], ids=repr)
-@pytest.mark.parametrize("kind", ["JobSubmitted", "JobStarted", "JobDelayed", "JobSucceeded"])
-async def test_hook_that_raises_any_error(clock: Clock, error: BaseException, kind: str) -> None:
-    """P6: neither the job nor its siblings notice."""
-
-    def hook(event: JobEvent) -> None:
-        if type(event).__name__ == kind:
-            raise error
-
-    uploads = Uploads(hooks=[hook])
-
-    async def handler(upload: Upload, job: JobContext) -> int:
-        if job.attempt == 1:
-            raise RetryLater(1)
-        return job.attempt
-
-    async with submitting(uploads) as submit:
-        job = submit(handler)
-        await clock.advance(1)
-        assert (job.state, job.result) == (JobState.SUCCEEDED, 2)
-
-
-@pytest.mark.parametrize("kind", [JobSubmitted, JobDelayed])
-async def test_job_that_a_hook_cancels_does_not_run(clock: Clock, kind: type[JobEvent]) -> None:
-    told = list[str]()
-
-    def hook(event: JobEvent) -> None:
-        told.append(type(event).__name__)
-        if isinstance(event, kind):
-            assert site.jobs.cancel(event.job_id)
-
-    site = Uploads(hooks=[hook])
-
-    async def handler(upload: Upload) -> None:
-        raise RetryLater(1)
-
-    async with submitting(site) as submit:
-        job = submit(handler)
-        await clock.advance(1)
-        assert job.state is JobState.CANCELLED
-    assert told.count("JobCancelled") == 1
-    assert told[-1] == "JobCancelled"
-    assert sum(site.stats().jobs.values()) == 1
-    assert site.stats().open_uploads == 0
 
 
 async def test_each_attempt_has_the_arguments_that_were_submitted(
@@ -360,3 +323,26 @@ async def test_progress_is_that_of_the_last_attempt(uploads: Uploads, clock: Clo
         assert job.attempt == 2
         assert job.progress is None
         await clock.advance(1)
+
+
+@pytest.mark.parametrize("clock", [AsyncioClock()], ids=["asyncio"])
+async def test_handler_that_awaits_what_was_cancelled_during_a_drain(clock: Clock) -> None:
+    """It is cancelled by its own task's end, and not by the runner's."""
+    uploads = Uploads(grace_period=0, hooks=[])
+
+    async def handler(upload: Upload) -> None:
+        task = asyncio.create_task(asyncio.sleep(1000))
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1000)
+        task.cancel()
+        await task
+
+    async def other(upload: Upload) -> str:
+        return "fine"
+
+    async with at_work(uploads) as upload:
+        register(uploads, handler).submit_now(upload)
+        await clock.settle()
+        await uploads.drain()
+        job = await register(uploads, other).submit_now(upload).wait()
+        assert job.result == "fine"

@@ -9,6 +9,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -201,25 +202,54 @@ async def test_durable(
     assert order == ["8 bytes", "name", "directory"]
 
 
-async def test_a_file_of_the_owners_own_is_copied_in_a_thread(
-    storage: Storage, tmp_path: Path
+async def test_two_saves_of_a_file_of_the_owners_own(storage: Storage, tmp_path: Path) -> None:
+    """Which has one position, that each of them moves."""
+    data = os.urandom(6 * MIB)
+    async with make_upload(storage, b"ours") as upload:
+        upload.file = io.BytesIO(data)
+        async with anyio.create_task_group() as tasks:
+            for name in "ab":
+                tasks.start_soon(upload.save, tmp_path / name)
+    for name in "ab":
+        assert await anyio.Path(tmp_path / name).read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+async def test_what_names_no_file(storage: Storage, name: str) -> None:
+    async with make_upload(storage, b"data") as upload:
+        with pytest.raises(ValueError, match="names no file"):
+            await upload.save(name, overwrite=True)
+
+
+async def test_a_system_that_may_not_copy(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P7: a file that was put in the place of ours, and is all that there is of these bytes."""
-    upload = make_upload(storage, b"ours")
-    theirs = io.BytesIO(b"theirs")
-    threads = list[int]()
+    """As in a sandbox that allows only the system calls it knows."""
 
-    class Noting(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            threads.append(threading.get_ident())
-            return super().read(size)
+    def refuse(*_: int) -> int:
+        raise PermissionError(errno.EPERM, "of the test")
 
-    async with upload:
-        upload.file = Noting(theirs.getvalue())
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    async with make_upload(storage, b"data") as upload:
         saved = await upload.save(tmp_path / "saved")
-    assert saved.read_bytes() == b"theirs"
-    assert threads
-    assert threading.get_ident() not in threads
+    assert saved.read_bytes() == b"data"
+
+
+@pytest.mark.parametrize(("code", "fails"), [(errno.EINVAL, False), (errno.EIO, True)])
+async def test_directories_that_can_not_be_synced(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, fails: bool
+) -> None:
+    fsync = os.fsync
+
+    def refuse(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(code, "of the test")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    async with make_upload(storage, b"data") as upload:
+        with pytest.raises(OSError, match="of the test") if fails else nullcontext():
+            await upload.save(tmp_path / "saved", durable=True)
 
 
 @pytest.mark.parametrize(
