@@ -60,6 +60,9 @@ class Runner:
         self._loop: object = None
         self._portal: BlockingPortal | None = None
         self._is_open = False
+        # Of threads, which the portal must outlast: one that comes as it ends is not let go.
+        self._calls = 0
+        self._lock = threading.Lock()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
@@ -82,8 +85,11 @@ class Runner:
                         failure = error  # the task group would wrap it
                     await self.stop()
                 finally:
-                    self._is_open = False
+                    self._shut()
                     self.executor.close()
+                    with anyio.CancelScope(shield=True):
+                        while self._calls:
+                            await checkpoint()
         finally:
             self.executor.lose_the_rest()
         if failure is not None:
@@ -146,15 +152,20 @@ class Runner:
             call: What to call.
             instead: What to return if `running` has ended or not begun.
         """
-        portal = self._portal
-        if not self._is_open or portal is None:
-            return instead
-        if threading.get_ident() == self._loop_thread:
-            return call() if self.in_this_loop else instead
+        if self.in_this_thread:
+            return call() if self._is_open and self.in_this_loop else instead
+        with self._lock:
+            portal = self._portal if self._is_open else None
+            if portal is None:
+                return instead
+            self._calls += 1
         try:
             return portal.call(call)
-        except RuntimeError:  # it ended meanwhile
+        except RuntimeError:  # it has ended all the same: its task was cancelled natively
             return instead
+        finally:
+            with self._lock:
+                self._calls -= 1
 
     def wait_for(self, call: Callable[[], Awaitable[T]]) -> T:
         """Wait for an async call in the event loop. From any other thread.
@@ -198,6 +209,10 @@ class Runner:
         """
         if self._is_open:
             await self.drain(self._expects_more)
+            self._shut()
+
+    def _shut(self) -> None:
+        with self._lock:
             self._is_open = False
 
     def _take(self, job: Job[Any]) -> bool:

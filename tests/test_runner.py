@@ -195,3 +195,23 @@ async def test_threads_submit_while_running_ends(uploads: Uploads, upload: Uploa
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}
     assert uploads.stats().jobs[JobState.SUCCEEDED] == len(jobs)
     assert upload._view.blob.owners == ["the test"]
+
+
+async def test_running_ends_after_the_calls_of_threads(uploads: Uploads) -> None:
+    """One that comes as it ends finds the event loop, and is told that no job is taken."""
+    waited = list[bool]()
+
+    async def return_later() -> None:
+        while runner.is_open:
+            await anyio.lowlevel.checkpoint()
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        waited.append(uploads._runner is runner)
+        runner._calls -= 1
+
+    async with anyio.create_task_group() as tasks, at_work(uploads):
+        assert uploads._runner is not None
+        runner = uploads._runner
+        runner._calls += 1
+        tasks.start_soon(return_later)
+    assert waited == [True]
