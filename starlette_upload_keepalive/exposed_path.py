@@ -94,7 +94,8 @@ class ExposedPath:
             self._path.chmod(0o400)
 
     def _leave(self) -> None:
-        owner = self._end()
+        self._left = True
+        owner, self._owner = self._owner, None
         try:
             self._remove()
         finally:
@@ -103,22 +104,9 @@ class ExposedPath:
 
     async def _leave_in_thread(self) -> None:
         """Remove the path, without waiting for the disk in the event loop."""
-        owner = self._end()
-
-        def remove() -> None:
-            try:
-                self._remove()
-            finally:
-                if owner is not None:
-                    owner.let_go()
-
+        self._left = True  # at once: who makes it still may look before the thread begins
         with anyio.CancelScope(shield=True):  # the path is to be gone when the block has ended
-            await self._blob.storage.threads.run(lambda: None, let_go=remove)
-
-    def _end(self) -> Owner | None:
-        self._left = True
-        owner, self._owner = self._owner, None
-        return owner
+            await self._blob.storage.threads.run(lambda: None, let_go=self._leave)
 
     def _remove(self) -> None:
         # Windows does not delete what is read-only.

@@ -98,7 +98,7 @@ class Runner:
     @property
     def in_this_loop(self) -> bool:
         """Whether the caller runs in its event loop."""
-        if threading.get_ident() != self._loop_thread:
+        if not self.in_this_thread:
             return False
         try:
             return current_token() == self._loop

@@ -14,8 +14,6 @@ from .storage import MIB
 
 # What link(2) says on a filesystem that knows no links, such as exFAT.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
-
-
 # What copy_file_range(2) says of two filesystems, of one that does not know it, or in a sandbox.
 _NO_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
 _MOST_AT_ONCE = 1024 * MIB
