@@ -13,7 +13,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   run every check: style, types, coverage, all versions, the wheel, the docs"
 	@echo "make docs    make the site of the docs, in site/"
-	@echo "make bench   measure, beside what it replaces; ARGS=\"parse --rounds 5\""
+	@echo "make bench   measure, beside what it replaces, into docs/benchmarks; ARGS=\"parse --rounds 5\""
 	@echo "make format  put the code in the project's style"
 	@echo "make clean   remove the environments and all caches"
 
@@ -29,8 +29,8 @@ check: $(VENV)/.check
 docs: $(VENV)/.site
 	$(BIN)/zensical build --strict
 
-bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.bench $(VENV)/peers/.peers
+	$(BIN)/python -m benchmarks --write docs/benchmarks $(ARGS)
 
 format: $(VENV)/.lint
 	$(BIN)/ruff format
@@ -44,6 +44,13 @@ clean:
 $(VENV)/.%: pyproject.toml $(VENV)/pip
 	@echo "Installing what \"$*\" needs ..."
 	@$(BIN)/python -m pip install --quiet --editable . --group $*
+	@touch $@
+
+# What the benchmarks are run beside: libraries that must not meet the others.
+$(VENV)/peers/.peers: pyproject.toml $(VENV)/pip
+	@echo "Installing the peers ..."
+	@$(PYTHON) -m venv --without-pip $(VENV)/peers
+	@$(BIN)/python -m pip --python $(VENV)/peers install --quiet --group peers
 	@touch $@
 
 # Dependency groups need pip >= 25.1.

@@ -5,12 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp, Message, Receive, Scope
+# Processes that do without Starlette build forms, too.
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope
 
 KIB = 1024
+MIB = 1024 * KIB
 MB = 1_000_000
 BOUNDARY = b"----WebKitFormBoundaryd1a0b2c3e4f5"
+CONTENT_TYPE = b"multipart/form-data; boundary=" + BOUNDARY
 
 # What a browser sends along.
 BROWSER_HEADERS: list[tuple[bytes, bytes]] = [
@@ -32,15 +37,15 @@ BROWSER_HEADERS: list[tuple[bytes, bytes]] = [
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a form; a field if it has no filename."""
+    """One part of a form; a field if it has no filename, and an error if it has no name."""
 
-    name: str
+    name: str | None
     data: bytes
     filename: str | None = None
 
     def encoded(self) -> bytes:
         """Return it as it goes over the wire."""
-        disposition = f'form-data; name="{self.name}"'
+        disposition = "form-data" if self.name is None else f'form-data; name="{self.name}"'
         content_type = ""
         if self.filename is not None:
             disposition += f'; filename="{self.filename}"'
@@ -51,7 +56,16 @@ class Part:
 
 def noise(size: int) -> bytes:
     """Return bytes without a pattern, the same in each run."""
-    block = random.Random(0).randbytes(min(size, 1024 * KIB))
+    return repeat(random.Random(0).randbytes(min(size, MIB)), size)
+
+
+def boundary_like(size: int) -> bytes:
+    """Return bytes that begin to be a boundary again and again, and never are."""
+    return repeat(b"\r\n--" + BOUNDARY[:-1] + b"!", size)
+
+
+def repeat(block: bytes, size: int) -> bytes:
+    """Return that many bytes, a block after the other."""
     return (block * (size // len(block) + 1))[:size]
 
 
@@ -62,20 +76,41 @@ class Form:
     parts: Sequence[Part]
     messages: Sequence[Message]
     size: int
+    content_type: bytes = CONTENT_TYPE
 
     @classmethod
-    def of(cls, parts: Iterable[Part], *, message_size: int = 64 * KIB) -> Form:
-        """Encode parts, and cut the body into messages of that many bytes."""
+    def of(
+        cls,
+        parts: Iterable[Part],
+        *,
+        message_size: int | None = 64 * KIB,
+        content_type: bytes = CONTENT_TYPE,
+    ) -> Form:
+        """Encode parts, and cut the body into messages of that many bytes, or not at all."""
         parts = list(parts)
         body = b"".join([*(part.encoded() for part in parts), b"--", BOUNDARY, b"--\r\n"])
-        return cls(parts, list(_cut(body, message_size)), len(body))
+        return cls(parts, list(_cut(body, message_size or len(body))), len(body), content_type)
+
+    @classmethod
+    def huge(cls, size: int, *, message_size: int = 64 * KIB) -> Form:
+        """Bring one file whose messages are all the same one, so that it takes no memory.
+
+        Its `parts` are empty: nobody can hold them against what was stored.
+        """
+        start = Part("file", b"", "huge.bin").encoded().removesuffix(b"\r\n")
+        end = b"\r\n--" + BOUNDARY + b"--\r\n"
+        count, rest = divmod(size, message_size)
+        block = noise(message_size)
+        bodies = [start, *[block] * count, block[:rest], end]
+        messages = [_message(body, more=body is not end) for body in bodies]
+        return cls([], messages, sum(map(len, bodies)))
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers of the request."""
         return [
             *BROWSER_HEADERS,
-            (b"content-type", b"multipart/form-data; boundary=" + BOUNDARY),
+            (b"content-type", self.content_type),
             (b"content-length", str(self.size).encode()),
         ]
 
@@ -122,5 +157,8 @@ async def ignore(message: Message) -> None:
 
 def _cut(body: bytes, size: int) -> Iterator[Message]:
     for start in range(0, len(body), size):
-        more = start + size < len(body)
-        yield {"type": "http.request", "body": body[start : start + size], "more_body": more}
+        yield _message(body[start : start + size], more=start + size < len(body))
+
+
+def _message(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 import starlette_upload_keepalive
+
+from .worker import ROOT
 
 LIBRARIES = (
     "starlette",
@@ -19,7 +22,11 @@ LIBRARIES = (
     "uvicorn",
     "httptools",
     "uvloop",
+    "hypercorn",
+    "granian",
+    "aiofiles",
 )
+PEERS = ("litestar", "baize", "django", "multipart", "streaming-form-data")
 
 
 def describe() -> Iterator[str]:
@@ -27,9 +34,11 @@ def describe() -> Iterator[str]:
     yield f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
     yield f"Temporary files: {tempfile.gettempdir()} on {_filesystem(tempfile.gettempdir())}"
     yield f"{platform.python_implementation()} {platform.python_version()}"
-    installed = [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
     ours = f"starlette-upload-keepalive {starlette_upload_keepalive.__version__}"
-    yield ", ".join([ours, *installed])
+    yield ", ".join([ours, *_versions(LIBRARIES, sys.path)])
+    beside = [str(path) for path in ROOT.glob(".venv/peers/lib/python*/site-packages")]
+    if peers := _versions(PEERS, beside):
+        yield ", ".join(peers)
 
 
 def load() -> str:
@@ -37,11 +46,13 @@ def load() -> str:
     return f"Load: {os.getloadavg()[0]:.1f}"
 
 
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
+def _versions(libraries: Sequence[str], path: Sequence[str]) -> list[str]:
+    """Return those that are installed there, in that order."""
+    installed = {
+        str(found.name).lower().replace("_", "-"): found.version
+        for found in distributions(path=list(path))
+    }
+    return [f"{name} {installed[name]}" for name in libraries if name in installed]
 
 
 def _processor() -> str:

@@ -9,14 +9,17 @@ the middle half of the rounds lies apart.
 from __future__ import annotations
 
 import gc
+import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
-Run = Callable[[], Awaitable[object]]
+# A run is timed, unless it returns what it has measured itself.
+Run: TypeAlias = "Callable[[], Awaitable[Sequence[float] | None]]"
 
 
 class WrongResult(Exception):
@@ -29,13 +32,14 @@ class Contender:
 
     Attributes:
         name: What the table calls it.
-        run: Does it once. Only this is timed.
+        run: Does it once. Only this is timed; or it returns a cost for each unit of the race,
+            each above zero.
         check: Does it once as well, and raises `WrongResult` if it was not done right.
     """
 
     name: str
     run: Run
-    check: Run
+    check: Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,27 @@ class Unit:
 
     Attributes:
         name: "MB/s" or "µs".
-        amount: What one run amounts to if the unit is a rate, else the units in a second.
+        amount: What one run amounts to if the unit is a rate, else how many of the unit make one
+            of what is measured: a second, if it is time.
         is_rate: Whether more is better.
+        what: What is measured, if that is not the time that a run takes.
     """
 
     name: str
     amount: float
     is_rate: bool
+    what: str = ""
 
-    def figure(self, seconds: float) -> float:
-        """Return what a run that took that long comes to."""
-        return self.amount / seconds if self.is_rate else self.amount * seconds
+    def figure(self, cost: float) -> float:
+        """Return what a run that took that much comes to."""
+        return self.amount / cost if self.is_rate else self.amount * cost
+
+    def of(self, what: str) -> Unit:
+        """Return the same unit for something else that is measured."""
+        return replace(self, what=what)
 
 
+MILLISECONDS = Unit("ms", 1e3, is_rate=False)
 MICROSECONDS = Unit("µs", 1e6, is_rate=False)
 NANOSECONDS = Unit("ns", 1e9, is_rate=False)
 
@@ -85,40 +97,77 @@ class Row:
     Attributes:
         name: The contender.
         figure: In the unit of the table.
-        speed: How many times as fast as the first contender.
+        ratio: How many times as good as the first contender: as fast, or as little.
         more: How much more it takes than the first contender, in the unit of the table.
     """
 
     name: str
     figure: Middle
-    speed: Middle
+    ratio: Middle
     more: Middle
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a race came to; the first row is what the others are compared with."""
+    """What a race came to; the first contender is what the others are compared with.
+
+    Attributes:
+        title: What they did.
+        unit: What the figures are told in.
+        names: The contenders.
+        rounds: What a run took, in each round for each contender.
+    """
 
     title: str
     unit: Unit
-    rounds: int
-    rows: Sequence[Row]
+    names: Sequence[str]
+    rounds: Sequence[Sequence[float]]
+
+    @classmethod
+    def mean(cls, title: str, tables: Sequence[Table], names: Sequence[str]) -> Table:
+        """Return the geometric mean of tables, round by round, for those who are in all of them."""
+        rounds = [
+            [
+                statistics.geometric_mean([table.cost(turn, name) for table in tables])
+                for name in names
+            ]
+            for turn in range(len(tables[0].rounds))
+        ]
+        return cls(title, MICROSECONDS, names, rounds)
+
+    def cost(self, turn: int, name: str) -> float:
+        """Return what a run took one contender in one round."""
+        return self.rounds[turn][self.names.index(name)]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The contenders, summarised."""
+        figure, rounds = self.unit.figure, self.rounds
+        return [
+            Row(
+                name,
+                figure=Middle.of([figure(costs[i]) for costs in rounds]),
+                ratio=Middle.of([costs[0] / costs[i] for costs in rounds]),
+                more=Middle.of([figure(costs[i]) - figure(costs[0]) for costs in rounds]),
+            )
+            for i, name in enumerate(self.names)
+        ]
 
     def __str__(self) -> str:
         """Lay it out for people."""
-        name = max(len(row.name) for row in self.rows)
+        name = max(map(len, self.names))
         lines = [
             self.title,
-            f"{'':{name}}  {self.unit.name:>10}  {'middle half':>17}  {'speed':>6}  middle half",
+            f"{'':{name}}  {self.unit.name:>10}  {'middle half':>17}  {'ratio':>6}  middle half",
         ]
-        for row in self.rows:
+        for i, row in enumerate(self.rows):
             line = (
-                f"{row.name:{name}}  {_digits(row.figure.median):>10}  "
-                f"{_digits(row.figure.low):>8}-{_digits(row.figure.high):<8}  "
-                f"{row.speed.median:>6.2f}  {row.speed.low:>5.2f}-{row.speed.high:<5.2f}"
+                f"{row.name:{name}}  {digits(row.figure.median):>10}  "
+                f"{digits(row.figure.low):>8}-{digits(row.figure.high):<8}  "
+                f"{row.ratio.median:>6.2f}  {row.ratio.low:>5.2f}-{row.ratio.high:<5.2f}"
             )
-            if not self.unit.is_rate and row is not self.rows[0]:
-                line += f"  {_digits(row.more.median, sign='+')} {self.unit.name}"
+            if not self.unit.is_rate and i > 0:
+                line += f"  {digits(row.more.median, sign='+')} {self.unit.name}"
             lines.append(line.rstrip())
         return "\n".join(lines)
 
@@ -130,11 +179,13 @@ class Bench:
     Attributes:
         rounds: How often each contender has its turn.
         quick: Only see that everything works; the figures mean nothing.
+        slow_disk: A directory on a disk that is slow, if there is one.
         tables: The results so far.
     """
 
     rounds: int
     quick: bool = False
+    slow_disk: Path | None = None
     tables: list[Table] = field(default_factory=list[Table])
 
     def pick(self, size: T, *, quick: T) -> T:
@@ -142,13 +193,18 @@ class Bench:
         return quick if self.quick else size
 
     async def race(
-        self, title: str, unit: Unit, contenders: Sequence[Contender], *, repeat: int = 1
+        self,
+        title: str,
+        units: Unit | Sequence[Unit],
+        contenders: Sequence[Contender],
+        *,
+        repeat: int = 1,
     ) -> None:
-        """Check all contenders, let them take turns, and print the table.
+        """Check all contenders, let them take turns, and print a table for each unit.
 
         Args:
             title: What they do.
-            unit: What the figures are told in.
+            units: What the figures are told in; several if the runs measure so much themselves.
             contenders: The first is what the others are compared with.
             repeat: How many runs are timed as one, where a single one is too short.
 
@@ -158,33 +214,40 @@ class Bench:
         for contender in contenders:
             await contender.check()
         rounds = [await _round(contenders, repeat, turn) for turn in range(self.rounds)]
-        rows = [
-            Row(
-                contender.name,
-                figure=Middle.of([unit.figure(took[i]) for took in rounds]),
-                speed=Middle.of([took[0] / took[i] for took in rounds]),
-                more=Middle.of([unit.figure(took[i]) - unit.figure(took[0]) for took in rounds]),
-            )
-            for i, contender in enumerate(contenders)
-        ]
-        table = Table(title, unit, self.rounds, rows)
+        names = [contender.name for contender in contenders]
+        for i, unit in enumerate([units] if isinstance(units, Unit) else units):
+            measured = [[costs[i] for costs in turn] for turn in rounds]
+            self.add(Table(f"{title}: {unit.what}" if unit.what else title, unit, names, measured))
+
+    def mean(self, title: str, names: Sequence[str], *, of: Sequence[Table]) -> None:
+        """Print the geometric mean of tables, for the contenders that are in all of them."""
+        self.add(Table.mean(title, of, names))
+
+    def add(self, table: Table) -> None:
+        """Keep a table, and print it."""
         self.tables.append(table)
         print(f"\n{table}", flush=True)
 
 
-async def _round(contenders: Sequence[Contender], repeat: int, turn: int) -> list[float]:
-    """Give each contender one turn; return the seconds that a run took each of them."""
-    seconds = [0.0] * len(contenders)
-    for place in range(len(contenders)):
-        i = (place + turn) % len(contenders)
-        run = contenders[i].run
-        gc.collect()
-        start = time.perf_counter()
-        for _ in range(repeat):
-            await run()
-        seconds[i] = (time.perf_counter() - start) / repeat
-    return seconds
+async def _round(
+    contenders: Sequence[Contender], repeat: int, turn: int
+) -> Sequence[Sequence[float]]:
+    """Give each contender one turn; return what a run took each of them."""
+    order = random.Random(turn).sample(range(len(contenders)), k=len(contenders))
+    costs = {i: await _turn(contenders[i].run, repeat) for i in order}
+    return [costs[i] for i in range(len(contenders))]
 
 
-def _digits(value: float, *, sign: str = "") -> str:
+async def _turn(run: Run, repeat: int) -> Sequence[float]:
+    measured: Sequence[float] | None = None
+    gc.collect()
+    start = time.perf_counter()
+    for _ in range(repeat):
+        measured = await run()
+    seconds = (time.perf_counter() - start) / repeat
+    return [seconds] if measured is None else measured
+
+
+def digits(value: float, *, sign: str = "") -> str:
+    """Return a number with three digits, or with all those before its point."""
     return f"{value:{sign},.0f}" if abs(value) >= 100 else f"{value:{sign}.3g}"

@@ -1,0 +1,94 @@
+"""Starlette's ``request.form()`` and ours, in process: one app, with and without middleware."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from starlette_upload_keepalive import UploadKeepAliveMiddleware, Uploads
+
+from .forms import Form
+from .measure import Contender, WrongResult
+
+STARLETTE, OURS = "Starlette", "this package"
+
+Look = Callable[[FormData], Awaitable[None]]
+
+
+def starlette(form: Form, error: str | None = None, **limits: int) -> Contender:
+    """Parse it by Starlette alone.
+
+    Args:
+        form: What is sent.
+        error: Why it must be refused, if it must.
+        limits: Arguments of ``request.form()``.
+    """
+
+    async def post(look: Look) -> None:
+        await form.post(_app(look, error, limits))
+
+    return _contender(STARLETTE, form, post)
+
+
+def ours(form: Form, error: str | None = None, **limits: int) -> Contender:
+    """Parse it by this package; the arguments are those of `starlette`."""
+    uploads = Uploads()
+
+    async def post(look: Look) -> None:
+        await form.post(UploadKeepAliveMiddleware(_app(look, error, limits), uploads=uploads))
+        # Large files are closed by a thread. It counts, although no request waits for it.
+        uploads.storage.closer.drain()
+
+    return _contender(OURS, form, post)
+
+
+def _contender(name: str, form: Form, post: Callable[[Look], Awaitable[None]]) -> Contender:
+    async def run() -> None:
+        await post(_do_not_look)
+
+    return Contender(name, run, check=partial(post, partial(compare, form)))
+
+
+def _app(look: Look, error: str | None, limits: dict[str, Any]) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with Request(scope, receive).form(**limits) as form:
+                expect("error", None, error)
+                await look(form)
+        except MultiPartException as refused:
+            expect("error", refused.message, error)
+
+    return app
+
+
+async def _do_not_look(form: FormData) -> None:
+    pass
+
+
+async def compare(sent: Form, form: FormData) -> None:
+    """Read each part.
+
+    Raises:
+        WrongResult: It was not stored as it was sent.
+    """
+    expect("parts", len(form.multi_items()), len(sent.parts))
+    for part, (name, value) in zip(sent.parts, form.multi_items(), strict=True):
+        if isinstance(value, UploadFile):
+            found = (name, value.filename, await value.read())
+            expect("size", value.size, len(part.data))
+        else:
+            found = (name, None, value.encode())
+        if found != (part.name, part.filename, part.data):
+            raise WrongResult(f"The part {part.name!r} was not stored as it was sent.")
+
+
+def expect(what: str, found: object, expected: object) -> None:
+    """Raise `WrongResult` if it is not what it should be."""
+    if found != expected:
+        raise WrongResult(f"{what}: {found}, not {expected}.")
