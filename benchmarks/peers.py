@@ -68,6 +68,6 @@ def _contender(
         return [seconds]
 
     async def check() -> None:
-        worker.ask(sizes=sizes, message_size=message_size, check=True)
+        worker.ask(sizes=sizes, message_size=message_size, is_check=True)
 
     return Contender(name, run, check)

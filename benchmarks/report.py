@@ -145,7 +145,7 @@ def _bar(table: Table, row: Row, scale: _Scale, y: float) -> Iterator[str]:
         f'width="{abs(end - one):.1f}" height="{_LINE - 4}"/>'
     )
     yield f'<line class="half" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>'
-    told = f"{digits(row.ratio.median)}x  ({_figure(table, row)})"
+    told = f"{digits(row.ratio.median)}x ({_figure(table, row)})"
     yield _text("value", max(one, end, high) + 6, y + _LINE - 6, told)
 
 

@@ -49,11 +49,12 @@ def _directory(stack: ExitStack, parent: Path) -> Path:
 
 
 async def _race(bench: Bench, title: str, source: Path, target: Path, size: int) -> None:
-    contenders = [_contender(name, save, source, target, size) for name, save in WAYS.items()]
+    contenders = [contender(name, save, source, target, size) for name, save in WAYS.items()]
     await bench.race(title, MILLISECONDS, contenders)
 
 
-def _contender(name: str, save: Save, source: Path, target: Path, size: int) -> Contender:
+def contender(name: str, save: Save, source: Path, target: Path, size: int) -> Contender:
+    """Race a way to save a file that lies in one directory into another."""
     destination = target / "saved.bin"
 
     async def run() -> Sequence[float]:

@@ -15,27 +15,45 @@ from .forms import MB
 BYTES_PER_SECOND = 250 * MB
 
 
-def slow_down() -> None:
-    """Let files be written no faster than such a disk can, in this process and for good."""
+class SlowDisk:
+    """It counts what is written.
+
+    Attributes:
+        written: The bytes so far.
+    """
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def take(self, size: int) -> None:
+        """Take as long as such a disk does for that many bytes."""
+        self.written += size
+        time.sleep(size / BYTES_PER_SECOND)
+
+
+def slow_down() -> SlowDisk:
+    """Let all files be written to such a disk, in this process and for good."""
+    disk = SlowDisk()
     for name in ("write", "writev", "pwrite", "pwritev"):
         if hasattr(os, name):
-            setattr(os, name, _slow(getattr(os, name)))
+            setattr(os, name, _slow(getattr(os, name), disk))
+
+    class SlowFile(SpooledTemporaryFile[bytes]):
+        def write(self, s: Any) -> int:
+            written = super().write(s)
+            if getattr(self, "_rolled", True):
+                disk.take(written)
+            return written
+
     # Starlette's files are written by C, which does not ask `os`.
-    setattr(starlette.formparsers, SpooledTemporaryFile.__name__, _SlowFile)
+    setattr(starlette.formparsers, SpooledTemporaryFile.__name__, SlowFile)
+    return disk
 
 
-def _slow(write: Callable[..., int]) -> Callable[..., int]:
+def _slow(write: Callable[..., int], disk: SlowDisk) -> Callable[..., int]:
     def slow_write(*arguments: Any, **options: Any) -> int:
         written = write(*arguments, **options)
-        time.sleep(written / BYTES_PER_SECOND)
+        disk.take(written)
         return written
 
     return slow_write
-
-
-class _SlowFile(SpooledTemporaryFile[bytes]):
-    def write(self, s: Any) -> int:
-        written = super().write(s)
-        if getattr(self, "_rolled", True):
-            time.sleep(written / BYTES_PER_SECOND)
-        return written

@@ -195,7 +195,8 @@ async def _time(name: str, form: Form, repeat: int) -> float:
     return (time.perf_counter() - start) / repeat
 
 
-async def _check(name: str, form: Form) -> None:
+async def check(name: str, form: Form) -> None:
+    """Raise `WrongResult` unless each file is stored as it was sent."""
     found: list[bytes] = []
     await WAYS[name](form, lambda files: found.extend(file.read() for file in files))
     if found != [part.data for part in form.parts]:
@@ -206,10 +207,10 @@ def main(name: str) -> None:
     """Answer how many seconds one run takes, or see that it is done right."""
 
     def answer(
-        sizes: list[int], message_size: int, repeat: int = 1, check: bool = False
+        sizes: list[int], message_size: int, repeat: int = 1, is_check: bool = False
     ) -> float | None:
         form = _form(tuple(sizes), message_size)
-        return asyncio.run(_check(name, form) if check else _time(name, form, repeat))
+        return asyncio.run(check(name, form) if is_check else _time(name, form, repeat))
 
     serve(answer)
 

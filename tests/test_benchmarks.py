@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import inspect
+import io
 import math
+import os
 import re
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from benchmarks import measure
+from benchmarks import measure, peers, processes, report, save, stored, ticking, upload
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.forms import Form, Part
-from benchmarks.measure import Bench, Contender, Unit, WrongResult
 from benchmarks.form_contenders import compare
+from benchmarks.forms import MB, Form, Part
+from benchmarks.measure import Bench, Contender, Table, Unit, WrongResult
+from benchmarks.worker import ROOT, Worker
 
 NUMBER = r"([\d.,e+-]*\d)"
 # The name of a contender, its figure and its ratio, each with the middle half of the rounds.
@@ -56,6 +66,53 @@ def test_every_row_is_printed_with_figures(name: str, capsys: pytest.CaptureFixt
             assert all(0 < figure < math.inf for figure in figures), table
 
 
+def test_tables_are_written_as_csv_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--quick", "--write", str(tmp_path / "new"), "overhead"])
+
+    with (tmp_path / "new" / "overhead.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == report.COLUMNS
+    printed = capsys.readouterr().out
+    assert all(row["title"] in printed and row["contender"] in printed for row in rows)
+    root = ET.parse(tmp_path / "new" / "overhead.svg").getroot()
+    texts = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("this package") == len([row for row in rows if "this" in row["contender"]])
+    assert any(text.startswith("starlette-upload-keepalive ") for text in texts)
+
+
+def test_bars_are_as_long_as_ratios_on_a_logarithmic_scale(tmp_path: Path) -> None:
+    # Half as fast, as fast, twice and four times as fast as the first.
+    costs = {"first": 4.0, "slow": 8.0, "same": 4.0, "this package": 2.0, "<fast> & more": 1.0}
+    table = Table("Race", measure.MICROSECONDS, list(costs), [list(costs.values())] * 3)
+    report.write(tmp_path, "race", "Title", [table], ["a machine"])
+
+    root = ET.parse(tmp_path / "race.svg").getroot()
+    svg = "{http://www.w3.org/2000/svg}"
+    bars = [bar for bar in root.iter(f"{svg}rect") if bar.get("class") in {"ours", "other"}]
+    lengths = [float(bar.attrib["width"]) for bar in bars]
+    (one,) = [line for line in root.iter(f"{svg}line") if line.get("class") == "one"]
+    ends = [float(bar.attrib["x"]) + length for bar, length in zip(bars, lengths, strict=True)]
+    assert lengths == pytest.approx([lengths[2], 0, lengths[2], 2 * lengths[2]], abs=0.2)
+    assert ends[0] == pytest.approx(float(one.attrib["x1"]))
+    assert [float(bar.attrib["x"]) for bar in bars[1:]] == [float(one.attrib["x1"])] * 3
+    assert [bar.get("class") for bar in bars] == ["other", "other", "ours", "other"]
+    texts = [text.text for text in root.iter(f"{svg}text")]
+    assert {"Race, beside first: 4,000,000 µs", "<fast> & more", "4x (1,000,000 µs)"} <= set(texts)
+
+
+def test_mean_of_tables_is_the_geometric_one_of_each_round() -> None:
+    names = ["limit", "stock", "ours"]
+    first = Table("First", measure.MICROSECONDS, names, [[1, 2, 1], [1, 4, 1]])
+    second = Table("Second", measure.MICROSECONDS, names[1:], [[8, 1], [9, 1]])
+
+    mean = Table.mean("Mean", [first, second], ["stock", "ours"])
+
+    assert mean.rounds == [[pytest.approx(4), 1], [pytest.approx(6), 1]]
+    assert mean.rows[1].ratio.median == pytest.approx(5)
+
+
 def test_contenders_take_turns_and_are_compared_within_a_round(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +141,20 @@ def test_contenders_take_turns_and_are_compared_within_a_round(
     assert (slow.figure.median, fast.figure.median) == (50, 100)
     assert (fast.ratio.low, fast.ratio.median, fast.ratio.high) == (2, 2, 2)
     assert capsys.readouterr().out.count("\n") == len(["", "title", "head", "slow", "fast"])
+
+
+def test_run_that_measures_by_itself_gives_a_table_for_each_unit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def run() -> Sequence[float]:
+        return [0.5, 2_000_000]
+
+    units = [Unit("s", 1, is_rate=False), Unit("MB", 1e-6, is_rate=False, what="memory")]
+    bench = Bench(rounds=2)
+    asyncio.run(bench.race("Race", units, [Contender("one", run, run)]))
+
+    assert [table.title for table in bench.tables] == ["Race", "Race: memory"]
+    assert [table.rows[0].figure.median for table in bench.tables] == [0.5, 2]
 
 
 def test_contender_that_does_not_do_its_work_is_not_measured() -> None:
@@ -120,3 +191,202 @@ def test_form_that_was_not_stored_as_sent_is_noticed(stored: list[Part]) -> None
 
     with pytest.raises(WrongResult):
         asyncio.run(Form.of(stored).post(app))
+
+
+# Processes
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        textwrap.dedent("""
+            import os
+            import sys
+
+            from benchmarks.worker import serve
+
+            def answer(a, b):
+                if b == 0:
+                    os._exit(7)
+                return a / b
+
+            serve(answer)
+        """)
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Worker(str(script), env=env) as worker:
+        yield worker
+
+
+def test_worker_answers_and_tells_what_went_wrong(worker: Worker) -> None:
+    assert worker.ask(a=6, b=3) == 2
+    with pytest.raises(WrongResult, match="TypeError"):
+        worker.ask(a="6", b=3)
+    assert worker.ask(a=1, b=2) == 0.5
+    with pytest.raises(WrongResult, match="ended with 7"):
+        worker.ask(a=6, b=0)
+
+
+def test_peers_are_raced_where_they_are_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "PEERS", {"Some peer": "starlette"})
+    monkeypatch.setattr(peers, "environment", lambda: sys.executable)
+
+    main(["--quick", "peers"])
+
+    out = capsys.readouterr().out
+    assert out.count("\nSome peer ") == out.count("\nthis package ") == 3
+
+
+def test_peers_are_left_out_where_they_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "environment", lambda: None)
+
+    main(["--quick", "peers"])
+
+    out = capsys.readouterr().out
+    assert "The peers are left out" in out
+    assert out.count("\nthis package ") == 3
+
+
+@pytest.mark.parametrize("name", sorted({*peers.OWN.values(), *peers.PEERS.values()}))
+def test_peer_that_stores_something_else_is_noticed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(form: Form, look: stored.Look) -> None:
+        look([io.BytesIO(b"something else")])
+
+    assert name in stored.WAYS
+    monkeypatch.setitem(stored.WAYS, name, lose)
+    with pytest.raises(WrongResult):
+        asyncio.run(stored.check(name, Form.of([Part("file", b"bytes", "a.bin")])))
+
+
+def test_server_that_is_not_installed_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find_nothing(name: str) -> None: ...
+
+    monkeypatch.setattr(upload, "find_spec", find_nothing)
+
+    main(["--quick", "upload"])
+
+    out = capsys.readouterr().out
+    assert "granian is left out: granian is not installed." in out
+    assert "this package" not in out
+
+
+needs_proc = pytest.mark.skipif(
+    not HAS_PROC, reason="this system does not tell what processes take"
+)
+
+
+@needs_proc
+def test_family_has_all_that_a_process_has_started() -> None:
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1); input()'])"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with child:
+        if child.stdout is not None:
+            child.stdout.readline()
+        found = processes.family(child.pid)
+        assert found[0] == child.pid
+        assert len(found) == 2
+        assert {child.pid, *found} < set(processes.family(os.getpid()))
+        child.communicate(b"\n")
+
+
+@needs_proc
+def test_peak_is_of_the_time_since_it_was_forgotten() -> None:
+    size = 50 * MB
+    pids = [os.getpid()]
+    bytearray(size)[::4096] = b"x" * len(range(0, size, 4096))
+    processes.forget_peak(pids)
+    before = processes.peak(pids)
+    assert before < processes.resident(pids) + size / 2
+
+    block = bytearray(size)
+    block[::4096] = b"x" * len(range(0, size, 4096))
+    del block
+    assert processes.peak(pids) > before + size / 2
+
+
+@needs_proc
+def test_seconds_of_cpu_are_those_of_this_process() -> None:
+    before = processes.cpu_seconds([os.getpid()])
+    ran = time.process_time()
+    while time.process_time() < ran + 20 * processes.TICK:
+        pass
+    taken = processes.cpu_seconds([os.getpid()]) - before
+    assert taken >= 15 * processes.TICK
+
+
+# Stalls
+
+
+def test_task_that_blocks_the_event_loop_is_seen_as_a_late_tick() -> None:
+    async def block() -> list[ticking.Tick]:
+        async with ticking.ticking() as ticks:
+            until = time.perf_counter() + 0.05
+            while time.perf_counter() < until:
+                pass
+        return ticks
+
+    ticks = ticking.run_precisely(block)
+
+    assert ticking.quantile([tick.late for tick in ticks], 1) > 0.04
+
+
+def test_quantile_is_what_that_share_does_not_exceed() -> None:
+    late = [float(i) for i in reversed(range(1000))]
+
+    assert [ticking.quantile(late, share) for share in (0.5, 0.99, 0.999, 1)] == [
+        *[500, 990, 999, 999]
+    ]
+
+
+def test_writes_that_are_not_slowed_down_are_noticed() -> None:
+    with Worker("-m", "benchmarks.stall", "stock", "slow") as slow:
+        slow.ask(size=4 * MB)
+    script = (
+        "from benchmarks import slow_disk, stall; slow_disk.slow_down = slow_disk.SlowDisk; "
+        "stall.main('stock', 'slow')"
+    )
+    with Worker("-c", script) as fast, pytest.raises(WrongResult, match="slowed down"):
+        fast.ask(size=4 * MB)
+
+
+def test_stalls_are_measured_on_a_slow_disk_if_there_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--quick", "--slow-disk", str(tmp_path), "stall"])
+
+    assert "Store 4 MB on a disk really slow: stall, max" in capsys.readouterr().out
+
+
+# Saving
+
+
+def test_save_across_filesystems_is_left_out_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(save, "MEMORY", tmp_path / "missing")
+
+    main(["--quick", "save"])
+
+    assert "Nothing is saved across filesystems" in capsys.readouterr().out
+
+
+def test_save_that_loses_a_byte_is_noticed(tmp_path: Path) -> None:
+    async def lose(source: Path, destination: Path, size: int) -> float:
+        seconds = await save.last_owner(source, destination, size)
+        os.truncate(destination, size - 1)
+        return seconds
+
+    contender = save.contender("a lossy one", lose, tmp_path, tmp_path, 2 * MB)
+    with pytest.raises(WrongResult):
+        asyncio.run(contender.check())  # type: ignore[arg-type]
