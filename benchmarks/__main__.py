@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asyncio.run(run(bench))
         if options.write:
             title, *_ = (sys.modules[run.__module__].__doc__ or name).splitlines()
+            if options.quick:
+                title = f"A quick look: these figures mean nothing. {title}"
             report.write(options.write, name, title, bench.tables, described)
     print(f"\n{machine.load()}")
 

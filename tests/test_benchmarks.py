@@ -80,6 +80,7 @@ def test_tables_are_written_as_csv_and_drawn(
     texts = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts.count("this package") == len([row for row in rows if "this" in row["contender"]])
     assert any(text.startswith("starlette-upload-keepalive ") for text in texts)
+    assert "mean nothing" in texts[0]
 
 
 def test_bars_are_as_long_as_ratios_on_a_logarithmic_scale(tmp_path: Path) -> None:
