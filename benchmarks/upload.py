@@ -37,40 +37,50 @@ _LONGEST_START = 60.0
 
 async def run(bench: Bench) -> None:
     """Upload one large file, and several at once, to each server."""
-    one = bench.pick(400 * MB, quick=3 * MB)
+    large, huge = bench.pick((400 * MB, 1000 * MB), quick=(3 * MB, 4 * MB))
     each, at_once = bench.pick((20 * MB, 50), quick=(2 * MB, 3))
-    for server, command in SERVERS.items():
+    for title, command in SERVERS.items():
         if missing := _missing(command):
-            print(f"\n{server} is left out: {', '.join(missing)} is not installed.")
+            print(f"\n{title} is left out: {', '.join(missing)} is not installed.")
             continue
-        await _race(bench, f"Upload {one / MB:g} MB to {server}", command, one)
-        title = f"Upload {at_once} files of {each / MB:g} MB at once to {server}"
-        await _race(bench, title, command, each, at_once)
-    if not _missing(SERVERS[UVLOOP]):
-        huge = bench.pick(1000 * MB, quick=4 * MB)
-        await _race(bench, f"Upload {huge / MB:g} MB to {UVLOOP}", SERVERS[UVLOOP], huge)
+        with ExitStack() as stack:
+            race = Race(bench, title, command, stack)
+            await race.run(large)
+            if title == UVLOOP:
+                await race.run(huge)
+            # The last one, since it leaves the servers with memory that they keep.
+            await race.run(each, at_once)
 
 
 def _missing(command: str) -> list[str]:
     return [name for name in REQUIRED if name in command.split() and not find_spec(name)]
 
 
-async def _race(bench: Bench, title: str, command: str, size: int, connections: int = 1) -> None:
-    amount = size * connections / MB
-    units = [
-        Unit("MB/s", amount, is_rate=True),
-        Unit("s/GB", 1000 / amount, is_rate=False, what="CPU seconds of the server"),
-        Unit("MB", 1 / MB, is_rate=False, what="peak memory of the server, above idle"),
-    ]
-    with ExitStack() as stack:
-        sender = stack.enter_context(Worker("-m", "benchmarks.client"))
+class Race:
+    """The apps, each served by a server of one kind until the block of the stack ends."""
+
+    def __init__(self, bench: Bench, title: str, command: str, stack: ExitStack) -> None:
+        self._bench = bench
+        self._title = title
+        self._sender = stack.enter_context(Worker("-m", "benchmarks.client"))
+        self._servers = {app: stack.enter_context(_serving(command, app)) for app in APPS.values()}
+
+    async def run(self, size: int, connections: int = 1) -> None:
+        """Upload a file of that many bytes over each of that many connections."""
+        amount = size * connections / MB
+        units = [
+            Unit("MB/s", amount, is_rate=True),
+            Unit("s/GB", 1000 / amount, is_rate=False, what="CPU seconds of the server"),
+            Unit("MB", 1 / MB, is_rate=False, what="peak memory of the server, above idle"),
+        ]
+        what = f"{connections} files of {size / MB:g} MB at once"
+        if connections == 1:
+            what = f"{size / MB:g} MB"
         contenders = [
-            _contender(
-                name, app, stack.enter_context(_serving(command, app)), sender, size, connections
-            )
+            _contender(name, app, self._servers[app], self._sender, size, connections)
             for name, app in APPS.items()
         ]
-        await bench.race(title, units, contenders)
+        await self._bench.race(f"Upload {what} to {self._title}", units, contenders)
 
 
 class Server:
