@@ -22,7 +22,7 @@ from .measure import Bench, Contender, Unit, WrongResult
 
 CLIENTS = 8
 FILE = Part("file", noise(2000), "small.bin")
-WORK = f"Upload a file of {len(FILE.data)} bytes and handle it"
+WORK = f"Upload and handle {len(FILE.data)} bytes"
 
 
 async def run(bench: Bench) -> None:

@@ -14,18 +14,8 @@ import starlette_upload_keepalive
 
 from .worker import ROOT
 
-LIBRARIES = (
-    "starlette",
-    "fastapi",
-    "python-multipart",
-    "anyio",
-    "uvicorn",
-    "httptools",
-    "uvloop",
-    "hypercorn",
-    "granian",
-    "aiofiles",
-)
+LIBRARIES = ("starlette", "fastapi", "python-multipart", "anyio", "aiofiles")
+SERVERS = ("uvicorn", "h11", "httptools", "uvloop", "hypercorn", "granian")
 PEERS = ("litestar", "baize", "django", "multipart", "streaming-form-data")
 
 
@@ -37,8 +27,9 @@ def describe() -> Iterator[str]:
     ours = f"starlette-upload-keepalive {starlette_upload_keepalive.__version__}"
     yield ", ".join([ours, *_versions(LIBRARIES, sys.path)])
     beside = [str(path) for path in ROOT.glob(".venv/peers/lib/python*/site-packages")]
-    if peers := _versions(PEERS, beside):
-        yield ", ".join(peers)
+    for others in (_versions(SERVERS, sys.path), _versions(PEERS, beside)):
+        if others:
+            yield ", ".join(others)
 
 
 def load() -> str:

@@ -18,8 +18,9 @@ COLUMNS = [
     *("ratio", "ratio_low", "ratio_high", "rounds"),
 ]
 
-_WIDTH, _LABELS, _BARS, _LINE = 960, 270, 500, 18
-_TOP, _BOTTOM = 82, 40
+# As wide as the page of the docs, so that the text is as large as the page's.
+_WIDTH, _LABELS, _BARS, _LINE = 740, 230, 360, 18
+_TOP, _BOTTOM = 100, 40
 _HEADING = _LINE + 10
 _TICKS = [base * 10.0**exponent for exponent in range(-3, 5) for base in (1, 2, 5)]
 _STYLE = """
@@ -100,11 +101,10 @@ def _svg(title: str, tables: Sequence[Table], machine: Sequence[str]) -> Iterato
     yield f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>'
     yield _text("title", 12, 26, title)
     yield _text(
-        "note",
-        12,
-        46,
-        "Times as good as the first contender, which each heading names: as fast, or as little. "
-        "Logarithmic; the dark line is the middle half of the rounds.",
+        "note", 12, 46, "How many times as good as what the heading names: as fast, or as little."
+    )
+    yield _text(
+        "note", 12, 62, "Logarithmic scale; the dark line is the middle half of the rounds."
     )
     for tick in scale.ticks:
         x = scale.x(tick)
@@ -126,8 +126,11 @@ def _group(table: Table, scale: _Scale, y: float) -> Iterator[str]:
     first, *others = table.rows
     # Over the lines of the grid, which would run through the heading.
     yield f'<rect y="{y + 4}" width="{_WIDTH}" height="{_LINE}" fill="#fff"/>'
-    heading = f"{table.title}, beside {first.name}: {_figure(table, first)}"
-    yield _text("heading", 12, y + _HEADING - 10, heading)
+    beside = f"beside {first.name}: {_figure(table, first)}"
+    yield (
+        f'<text x="12" y="{y + _HEADING - 10}"><tspan class="heading">{escape(table.title)}</tspan>'
+        f'<tspan class="note" dx="8">{escape(beside)}</tspan></text>'
+    )
     y += _HEADING
     for row in others:
         yield from _bar(table, row, scale, y)

@@ -70,8 +70,8 @@ class Race:
         amount = size * connections / MB
         units = [
             Unit("MB/s", amount, is_rate=True),
-            Unit("s/GB", 1000 / amount, is_rate=False, what="CPU seconds of the server"),
-            Unit("MB", 1 / MB, is_rate=False, what="peak memory of the server, above idle"),
+            Unit("s/GB", 1000 / amount, is_rate=False, what="CPU"),
+            Unit("MB", 1 / MB, is_rate=False, what="memory"),
         ]
         what = f"{connections} files of {size / MB:g} MB at once"
         if connections == 1:
