@@ -6,15 +6,13 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, NamedTuple, NoReturn, cast
 
 from .exceptions import UploadClosed
 from .memory_file import MemoryFile
 from .private_file import PrivateFile
 from .storage import KIB, MIB, Storage
 
-# One hop to a worker thread costs as much as copying some 100 KiB.
-_BATCH = MIB
 # Closing takes the kernel about 0.1 ms per MB; above this the loop would feel it.
 _CLOSE_INLINE = 4 * MIB
 # Slices smaller than this are gathered in one buffer: each bytes object costs 33 bytes by itself.
@@ -40,10 +38,22 @@ class Owner:
         self._blob._release(self)
 
 
+class Batch(NamedTuple):
+    """Bytes that belong on disk.
+
+    Attributes:
+        buffers: The bytes, in pieces of any size.
+        offset: Where in the file they begin.
+    """
+
+    buffers: list[bytes | bytearray]
+    offset: int
+
+
 class Blob:
     """The stored bytes of one file part.
 
-    A blob is filled once (`append`, `write_out`, `seal`, or `fill`) and then
+    A blob is filled once (`append`, `take_batch`, `write_batch`, `seal`, or `fill`) and then
     immutable. It is in memory while it is small and the budget allows it, else
     in one private file. It counts its owners; when the last lets go it is
     closed, exactly once and without waiting for anything.
@@ -64,6 +74,7 @@ class Blob:
         self._on_disk = False
         self._data: bytes | None = None
         self._file: PrivateFile | None = None
+        self._creating = threading.Lock()
         storage.add(self)
 
     # Owners
@@ -141,26 +152,36 @@ class Blob:
             self._pending.append(bytearray(data))
 
     @property
-    def batch_due(self) -> bool:
-        """Whether enough is collected to be worth a write."""
-        return self._on_disk and self._pending_size >= _BATCH
+    def unwritten(self) -> int:
+        """The bytes that are collected and belong on disk."""
+        return self._pending_size if self._on_disk else 0
 
-    @property
-    def unwritten(self) -> bool:
-        """Whether bytes are collected that belong on disk."""
-        return self._on_disk and self._pending_size > 0
+    def take_batch(self) -> Batch:
+        """Take what is collected, for `write_batch`."""
+        batch = Batch(self._pending, self.size - self._pending_size)
+        self._pending, self._pending_size = [], 0
+        return batch
 
-    async def write_out(self) -> None:
-        """Write what is collected, in a worker thread.
+    def write_batch(self, batch: Batch) -> None:
+        """Write a batch to its place. Blocks: for worker threads, several at once if need be.
 
         Raises:
             OSError: The device is full or failed, or no descriptor is left. The
                 blob can then only be let go of.
-
-        Cancellation: the thread finishes its write; it owns the blob meanwhile.
         """
-        writer = self.own("a write in progress")
-        await self.storage.threads.run(self._write_pending, let_go=writer.let_go)
+        if self._file is None:
+            with self._creating:
+                if self._file is None:
+                    self._file = PrivateFile.create(self.storage.directory)
+        self._file.write(batch.buffers, batch.offset)
+
+    def write_out(self) -> None:
+        """Write what is collected. Blocks: for worker threads.
+
+        Raises:
+            OSError: As for `write_batch`.
+        """
+        self.write_batch(self.take_batch())
 
     def seal(self) -> None:
         """Make the blob immutable: all its bytes are there."""
@@ -182,13 +203,13 @@ class Blob:
         """
         if on_disk:
             self._on_disk = True
-            self._write_pending()
+            self.write_out()
         for chunk in chunks:
             self.append(chunk)
-            if self.batch_due:
-                self._write_pending()
+            if self.unwritten >= MIB:
+                self.write_out()
         if self.unwritten:
-            self._write_pending()
+            self.write_out()
         self.seal()
 
     async def fill_in_thread(
@@ -220,12 +241,6 @@ class Blob:
         self._on_disk = True
         self.storage.memory.give_back(self._reserved)
         self._reserved = 0
-
-    def _write_pending(self) -> None:
-        pending, self._pending, self._pending_size = self._pending, [], 0
-        if self._file is None:
-            self._file = PrivateFile.create(self.storage.directory)
-        self._file.write(pending)
 
     # Reading
 

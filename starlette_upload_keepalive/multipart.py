@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import errno
 import re
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Generator
+from contextlib import contextmanager
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -17,6 +18,7 @@ from .blob import Blob
 from .exceptions import StorageError, StorageFull, TooManyOpenFiles
 from .storage import Storage
 from .upload import Origin, Upload, let_go_of_all
+from .write_behind import WriteBehind
 
 # What the newest python-multipart refuses by itself; earlier ones have no such limits.
 _MAX_BOUNDARY = 256
@@ -105,13 +107,16 @@ class MultipartReader:
         """
         try:
             parser = self._parser()
-            async for data in stream:
-                parser.write(data)
-                if self._unwritten or (self._blob is not None and self._blob.batch_due):
-                    await self._write_out()
-            parser.finalize()
-            if not self._complete:
-                raise MultiPartException(INCOMPLETE)  # noqa: TRY301 - divergence 1
+            async with WriteBehind(self._storage.threads) as behind:
+                async for data in stream:
+                    parser.write(data)
+                    if self._unwritten or (self._blob is not None and behind.is_due(self._blob)):
+                        await self._write_out(behind)
+                parser.finalize()
+                if not self._complete:
+                    raise MultiPartException(INCOMPLETE)  # noqa: TRY301 - divergence 1
+                with _told_to_the_client():
+                    await behind.flush()
         except BaseException as error:
             let_go_of_all(self._uploads)
             if isinstance(error, FormParserError):
@@ -153,20 +158,14 @@ class MultipartReader:
             raise MultiPartException("Missing boundary in multipart.")
         return boundary
 
-    async def _write_out(self) -> None:
+    async def _write_out(self, behind: WriteBehind) -> None:
         """Write what is due before more is received: this bounds the memory."""
         finished, self._unwritten = self._unwritten, []
-        try:
+        with _told_to_the_client():
             for blob in finished:
-                await blob.write_out()
-            if self._blob is not None and self._blob.batch_due:
-                await self._blob.write_out()
-        except OSError as error:
-            if error.errno in _NO_SPACE:  # divergence 3
-                raise StorageFull from error
-            if error.errno in _NO_HANDLE:
-                raise TooManyOpenFiles from error
-            raise StorageError from error
+                await behind.write(blob)
+            if self._blob is not None and behind.is_due(self._blob):
+                await behind.write(self._blob)
 
     # Called by the parser
 
@@ -277,6 +276,19 @@ class _Parser(MultipartParser):
             call()
         else:
             call(data, start, end)
+
+
+@contextmanager
+def _told_to_the_client() -> Generator[None, None, None]:
+    """Name what is wrong with the disk, and not with the connection (divergence 3)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise StorageFull from error
+        if error.errno in _NO_HANDLE:
+            raise TooManyOpenFiles from error
+        raise StorageError from error
 
 
 def _options_of(disposition: bytes | None) -> dict[bytes, bytes]:

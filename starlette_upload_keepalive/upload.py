@@ -19,6 +19,7 @@ from .exposed_path import ExposedPath
 from .saving import save
 from .storage import MIB, Storage
 from .view import View, chunks_of
+from .write_behind import WriteBehind
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -157,12 +158,14 @@ class Upload(FileAnnotation, UploadFile):
         blob = Blob(storage or Storage(io_threads=None))
         upload = cls._made(blob, filename, content_type)
         try:
-            async for chunk in stream:
-                blob.append(chunk)
-                if blob.batch_due:
-                    await blob.write_out()
-            if blob.unwritten:
-                await blob.write_out()
+            async with WriteBehind(blob.storage.threads) as behind:
+                async for chunk in stream:
+                    blob.append(chunk)
+                    if behind.is_due(blob):
+                        await behind.write(blob)
+                if blob.unwritten:
+                    await behind.write(blob)
+                await behind.flush()
         except BaseException:
             upload._let_go()
             raise

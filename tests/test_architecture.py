@@ -27,6 +27,7 @@ ORDER = (
     "saving",
     "exposed_path",
     "view",
+    "write_behind",
     "annotation",
     "upload",
     "detaching",

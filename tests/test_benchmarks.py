@@ -265,7 +265,7 @@ def test_stalls_are_measured_on_a_slow_disk_if_there_is_one(
 ) -> None:
     main(["--quick", "--slow-disk", str(tmp_path), "stall"])
 
-    assert "Store 4 MB on a disk really slow: stall, max" in capsys.readouterr().out
+    assert "Store 4 MB on a disk that is slow indeed: stall, max" in capsys.readouterr().out
 
 
 def test_save_across_filesystems_is_left_out_where_there_is_one(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator
 
-import anyio
 import pytest
 
-from starlette_upload_keepalive.blob import Blob
+from starlette_upload_keepalive.blob import Batch, Blob
 from starlette_upload_keepalive.private_file import PrivateFile
 from starlette_upload_keepalive.storage import MIB, Storage
-from tests.stored import CANCELS, Gate, cancel, count_closings, wait_until_idle
+from tests.stored import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -59,13 +59,13 @@ def test_nobody_can_write_to_what_others_read(storage: Storage) -> None:
 @pytest.mark.parametrize(
     "slices", [[], [b""], [b"", b"ab", b"c"], [b"a" * 5000, b"b", b"c" * 5000]]
 )
-async def test_slices_of_any_size_come_out_in_order(storage: Storage, slices: list[bytes]) -> None:
+def test_slices_of_any_size_come_out_in_order(storage: Storage, slices: list[bytes]) -> None:
     blob = Blob(storage)
     owner = blob.own("the test")
     for piece in slices:
         blob.append(piece)
     if blob.unwritten:
-        await blob.write_out()
+        blob.write_out()
     blob.seal()
     if slices and any(slices):
         with blob.open() as file:
@@ -123,15 +123,65 @@ def test_what_finds_no_memory_left_goes_to_disk() -> None:
     assert storage.memory.used == 0
 
 
-async def test_a_write_is_due_for_each_mebibyte(on_disk: Storage) -> None:
+def test_what_is_in_memory_needs_no_write(storage: Storage) -> None:
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    blob.append(b"x" * storage.memory_max_size)
+    assert blob.unwritten == 0
+    blob.append(b"y")
+    assert blob.unwritten == storage.memory_max_size + 1
+    blob.write_out()
+    assert blob.unwritten == 0
+    owner.let_go()
+
+
+def test_batches_are_written_in_any_order(on_disk: Storage) -> None:
     blob = Blob(on_disk)
     owner = blob.own("the test")
-    blob.append(b"x" * (MIB - 1))
-    assert (blob.batch_due, blob.unwritten) == (False, True)
-    blob.append(b"y")
-    assert blob.batch_due
-    await blob.write_out()
-    assert (blob.batch_due, blob.unwritten) == (False, False)
+    batches = list[Batch]()
+    for piece in (b"abc", b"", b"de", b"f" * 5000):
+        blob.append(piece)
+        batches.append(blob.take_batch())
+    for batch in reversed(batches):
+        blob.write_batch(batch)
+    blob.seal()
+    with blob.open() as file:
+        assert file.read() == b"abcde" + b"f" * 5000
+    owner.let_go()
+
+
+def test_two_threads_that_write_at_once_make_one_file(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: else one of them would never be closed."""
+    create, made = PrivateFile.create, list[PrivateFile]()
+    comes = threading.Event()
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.append(b"ab")
+    first = blob.take_batch()
+    blob.append(b"cd")
+    second = blob.take_batch()
+
+    def write_second() -> None:
+        comes.set()
+        blob.write_batch(second)
+
+    thread = threading.Thread(target=write_second)
+
+    def create_as_another_comes(directory: str) -> PrivateFile:
+        if not made:
+            thread.start()
+            assert comes.wait(PATIENCE)
+        made.append(create(directory))
+        return made[-1]
+
+    monkeypatch.setattr(PrivateFile, "create", create_as_another_comes)
+    blob.write_batch(first)
+    thread.join()
+    assert len(made) == 1
+    with blob.open() as file:
+        assert file.read() == b"abcd"
     owner.let_go()
 
 
@@ -154,7 +204,7 @@ def test_filling_keeps_no_more_than_a_batch(on_disk: Storage) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-async def test_a_device_that_fails_leaves_nothing(
+def test_a_device_that_fails_leaves_nothing(
     on_disk: Storage, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """P2, P7: the error is told as it is."""
@@ -162,12 +212,12 @@ async def test_a_device_that_fails_leaves_nothing(
     def fail(*_: object) -> int:
         raise OSError(code, "of the test")
 
-    monkeypatch.setattr(os, "writev", fail)
+    monkeypatch.setattr(os, "pwritev", fail)
     blob = Blob(on_disk)
     owner = blob.own("the test")
     blob.append(b"abc")
     with pytest.raises(OSError, match="of the test"):
-        await blob.write_out()
+        blob.write_out()
     assert blob.owners == ["the test"]
     owner.let_go()
 
@@ -185,48 +235,4 @@ async def test_without_a_descriptor_left_nothing_is_left(
     owner = blob.own("the test")
     with pytest.raises(OSError, match="of the test"):
         await blob.fill_in_thread(lambda: [b"abc"])
-    owner.let_go()
-
-
-@pytest.mark.parametrize(("anyio_backend", "how"), CANCELS)
-async def test_a_cancelled_write_owns_the_blob_until_it_is_done(
-    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    """P2: no descriptor is closed under a thread that writes to it."""
-    gate, closings = Gate(), count_closings(monkeypatch)
-    closed_meanwhile: list[bool] = []
-    write = PrivateFile.write
-
-    def gated_write(file: PrivateFile, buffers: Sequence[bytes | bytearray]) -> None:
-        gate.enter()
-        closed_meanwhile.append(bool(closings))
-        write(file, buffers)
-
-    monkeypatch.setattr(PrivateFile, "write", gated_write)
-    blob = Blob(on_disk)
-    owner = blob.own("the test")
-    blob.append(b"abc")
-
-    async def write_out() -> None:
-        try:
-            await blob.write_out()
-        finally:
-            owner.let_go()
-
-    await cancel(how, gate, write_out)
-    wait_until_idle(on_disk)
-    assert closed_meanwhile == [False]
-    assert len(closings) == 1
-    assert blob.closed
-
-
-async def test_a_write_cancelled_before_it_began(on_disk: Storage) -> None:
-    """P2: the blob is owned by nobody who never came."""
-    blob = Blob(on_disk)
-    owner = blob.own("the test")
-    blob.append(b"abc")
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await blob.write_out()
-    assert blob.owners == ["the test"]
     owner.let_go()

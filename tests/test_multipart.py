@@ -82,42 +82,6 @@ async def test_files_that_find_no_budget_left_go_to_disk() -> None:
         await upload.close()
 
 
-async def test_bytes_are_written_in_batches_while_they_arrive(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """P7: what is not written yet never grows beyond a batch and a message."""
-    writes: list[int] = []
-    write = PrivateFile.write
-
-    def recording(file: PrivateFile, buffers: list[bytes | bytearray]) -> None:
-        writes.append(sum(map(len, buffers)))
-        write(file, buffers)
-
-    monkeypatch.setattr(PrivateFile, "write", recording)
-    (upload,) = uploads_of(await read(encode(file_part(bytes(5 * MIB - 7)))))
-    async with upload:
-        assert sum(writes) == 5 * MIB - 7
-        assert len(writes) == 5
-        assert max(writes) < MIB + 64 * KIB
-
-
-async def test_a_message_waits_for_the_write_of_the_one_before() -> None:
-    """P7: a slow disk slows the client down, instead of filling the memory."""
-    storage = Storage(memory_max_size=0)
-    pending: list[int] = []
-    form_reader = reader(storage)
-    body = encode(file_part(bytes(4 * MIB)))
-
-    async def watching() -> AsyncGenerator[bytes, None]:
-        for start in range(0, len(body), 256 * KIB):
-            pending.append(sum(upload._view.blob._pending_size for upload in form_reader._uploads))
-            yield body[start : start + 256 * KIB]
-
-    (upload,) = uploads_of(await feed(form_reader, watching()))
-    async with upload:
-        assert 0 < max(pending) < MIB
-
-
 async def test_small_pieces_are_gathered() -> None:
     data = os.urandom(9000)
     body = encode(file_part(data))

@@ -97,10 +97,10 @@ class Ownership(RuleBasedStateMachine):
         parser = blob.own("the parser")
         for data in slices:
             blob.append(data)
-            if blob.batch_due:
-                self.portal.call(blob.write_out)
+            if blob.unwritten >= 64:
+                blob.write_out()
         if blob.unwritten:
-            self.portal.call(blob.write_out)
+            blob.write_out()
         blob.seal()
         upload = Upload(blob, owner="the request")
         parser.let_go()

@@ -70,8 +70,7 @@ async def test_a_source_that_is_cancelled(
 ) -> None:
     """P2: the thread finishes, and what it copied is dropped."""
     gate, closings = Gate(), count_closings(monkeypatch)
-    write = Blob._write_pending
-    monkeypatch.setattr(Blob, "_write_pending", gate.before(write))
+    monkeypatch.setattr(Blob, "write_batch", gate.before(Blob.write_batch))
     path = tmp_path / "a.bin"
     path.write_bytes(b"x" * MIB)
 
