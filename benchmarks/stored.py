@@ -25,7 +25,8 @@ from .worker import serve
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-Look = Callable[[Sequence[IO[bytes]]], None]
+# It is given the files, or the uploads that have them.
+Look = Callable[[Sequence[Any]], None]
 
 
 # Frameworks: a request of theirs is asked for its form
@@ -36,7 +37,7 @@ async def starlette(form: Form, look: Look) -> None:
     from starlette.requests import Request
 
     async with Request(form.scope(), form.receive()).form() as fields:
-        look([file.file for file in fields.values() if not isinstance(file, str)])
+        look(list(fields.values()))
 
 
 async def this_package(form: Form, look: Look) -> None:
@@ -49,7 +50,7 @@ async def this_package(form: Form, look: Look) -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async with Request(scope, receive).form() as fields:
-            look([file.file for file in fields.values() if not isinstance(file, str)])
+            look(list(fields.values()))
 
     await form.post(UploadKeepAliveMiddleware(app, uploads=uploads))
     uploads.storage.closer.drain()
@@ -62,7 +63,7 @@ async def litestar(form: Form, look: Look) -> None:
     app, endpoint = _only(_litestar_app)
     scope: Any = {**form.scope(), "litestar_app": app, "route_handler": endpoint}
     files = list((await Request(scope, form.receive()).form()).values())
-    look([file.file for file in files])
+    look(files)
     for file in files:
         await file.close()
 
@@ -81,7 +82,7 @@ async def baize(form: Form, look: Look) -> None:
     from baize.asgi import Request
 
     request = Request(form.scope(), form.receive())
-    look([file.file for file in (await request.form).values()])
+    look(list((await request.form).values()))
     await request.close()
 
 
@@ -198,7 +199,11 @@ async def _time(name: str, form: Form, repeat: int) -> float:
 async def check(name: str, form: Form) -> None:
     """Raise `WrongResult` unless each file is stored as it was sent."""
     found: list[bytes] = []
-    await WAYS[name](form, lambda files: found.extend(file.read() for file in files))
+
+    def read(files: Sequence[Any]) -> None:
+        found.extend(getattr(file, "file", file).read() for file in files)
+
+    await WAYS[name](form, read)
     if found != [part.data for part in form.parts]:
         raise WrongResult(f"{name} has not stored what was sent.")
 
