@@ -28,6 +28,7 @@ ORDER = (
     "exposed_path",
     "view",
     "write_behind",
+    "safe_filename",
     "annotation",
     "upload",
     "detaching",
