@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn, cast
 
+from .checksum import Checksum
 from .exceptions import UploadClosed
 from .memory_file import MemoryFile
+from .owner import Owner
 from .private_file import PrivateFile
 from .storage import KIB, MIB, Storage
 
@@ -17,25 +19,6 @@ from .storage import KIB, MIB, Storage
 _CLOSE_INLINE = 4 * MIB
 # Slices smaller than this are gathered in one buffer: each bytes object costs 33 bytes by itself.
 _SMALL = 4 * KIB
-
-
-class Owner:
-    """One who keeps a blob alive: the request, a job, or code that called `detach`.
-
-    Args:
-        blob: What is owned.
-        name: Who owns it, for people.
-    """
-
-    __slots__ = ("_blob", "name")
-
-    def __init__(self, blob: Blob, name: str) -> None:
-        self._blob = blob
-        self.name: str = name
-
-    def let_go(self) -> None:
-        """Own the blob no longer; the last owner closes it. Again does nothing."""
-        self._blob._release(self)
 
 
 class Batch(NamedTuple):
@@ -75,17 +58,23 @@ class Blob:
         self._data: bytes | None = None
         self._file: PrivateFile | None = None
         self._creating = threading.Lock()
+        self._offered = False
+        self._checksum: Checksum | None = None
         storage.add(self)
 
     # Owners
 
-    def own(self, name: str) -> Owner:
+    def own(self, name: str, lender: Owner | None = None) -> Owner:
         """Add an owner.
+
+        Args:
+            name: Who it is, for people.
+            lender: Who owns it only so that this one can.
 
         Raises:
             UploadClosed: The last owner has let go before.
         """
-        owner = Owner(self, name)
+        owner = Owner(self._release, name, lender)
         with self._lock:
             if self._closed:
                 self._raise_closed()
@@ -172,8 +161,9 @@ class Blob:
         if self._file is None:
             with self._creating:
                 if self._file is None:
-                    self._file = PrivateFile.create(self.storage.directory)
+                    self._file = self.storage.create_file()
         self._file.write(batch.buffers, batch.offset)
+        self._hash(batch.buffers, batch.offset)
 
     def write_out(self) -> None:
         """Write what is collected. Blocks: for worker threads.
@@ -242,6 +232,11 @@ class Blob:
         self.storage.memory.give_back(self._reserved)
         self._reserved = 0
 
+    def _hash(self, written: Sequence[bytes | bytearray], offset: int) -> None:
+        """Hash what was written there, in the thread that wrote it, if that was asked for."""
+        if self.storage.sha256:
+            self._own_checksum().update(written, offset)
+
     # Reading
 
     @property
@@ -254,6 +249,7 @@ class Blob:
 
         Raises:
             UploadClosed: The last owner has let go before.
+            UploadChanged: The bytes were given to the user, and changed.
             OSError: No descriptor is left.
         """
         data = self._data
@@ -265,6 +261,7 @@ class Blob:
     def open_writable(self) -> BinaryIO:
         """Open the one file for reading and writing; only for a blob on disk with one owner."""
         with self._in_use() as file:
+            self._checksum = None  # of the bytes as they were
             return cast("BinaryIO", open(file.duplicate(), "r+b"))
 
     def link(self, path: Path) -> None:
@@ -272,9 +269,57 @@ class Blob:
 
         Raises:
             OSError: The path exists, or lies on another filesystem.
+            NotImplementedError: The file is the user's, or the system has no links.
         """
         with self._in_use() as file:
+            if self._offered:
+                raise NotImplementedError("The file was saved: its permissions are the user's.")
             file.link(path)
+
+    @contextmanager
+    def offered(self, owner: Owner) -> Generator[PrivateFile | None, None, None]:
+        """Offer the file itself to its last owner, who may `give` it to the user.
+
+        It is given once: two names of one file would not be two files.
+
+        Args:
+            owner: Who asks. Those in its line may own the blob, too.
+
+        Yields:
+            The file; None if it is in memory, not ours alone, or given or offered already.
+        """
+        with self._lock:
+            file = self._file
+            free = file is not None and file.ours and not self._offered
+            last = free and self._owners <= owner.line
+            self._offered = self._offered or last
+        if file is None or not last:
+            yield None
+            return
+        try:
+            yield file
+        finally:
+            self._offered = file.given
+
+    def check_unchanged(self) -> None:
+        """See whether the bytes are still those that were stored.
+
+        Raises:
+            UploadChanged: They were given to the user, and changed.
+        """
+        if self._offered:
+            with self._in_use() as file:
+                file.check_unchanged()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the bytes, in hex; blocks unless it is known.
+
+        Raises:
+            UploadClosed: The last owner has let go before.
+            UploadChanged: They were given to the user, and changed before it was known.
+            OSError: No descriptor is left.
+        """
+        return self._own_checksum().of(self.open, self.size, self.check_unchanged)
 
     @contextmanager
     def _in_use(self) -> Generator[PrivateFile, None, None]:
@@ -284,6 +329,12 @@ class Blob:
             yield cast("PrivateFile", self._file)
         finally:
             user.let_go()
+
+    def _own_checksum(self) -> Checksum:
+        with self._lock:
+            if self._checksum is None:
+                self._checksum = Checksum()
+            return self._checksum
 
     def _raise_closed(self) -> NoReturn:
         raise UploadClosed(

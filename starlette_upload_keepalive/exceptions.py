@@ -4,6 +4,7 @@
 
     UploadKeepAliveError
     ├── UploadClosed          (ValueError)       the upload's owner has let go of it
+    ├── UploadChanged                            its bytes were changed where it was saved to
     ├── UploadAborted         (ClientDisconnect) the client left before its body was complete
     ├── StorageError          (HTTPException)    500: the bytes of an upload can't be stored
     │   ├── StorageFull                          507: no space is left for them
@@ -23,6 +24,8 @@ A malformed body raises Starlette's own ``MultiPartException`` (an
 
 from __future__ import annotations
 
+import os
+
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -39,6 +42,25 @@ class UploadClosed(UploadKeepAliveError, ValueError):
 
     It is a ``ValueError``, as Python's own "I/O operation on closed file" is.
     """
+
+
+class UploadChanged(UploadKeepAliveError):
+    """Raised when an upload is read whose bytes have been changed.
+
+    A save by the last owner makes a file of the upload's own bytes, without a
+    copy. What is done to that file is done to them.
+
+    Args:
+        path: Where it was saved to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(
+            f"The upload was saved to {os.fspath(path)!r} without a copy, and that file has been "
+            "changed since, so its bytes are lost. Read an upload before you change what was "
+            "saved; or change a copy, as_path(writable=True), and keep that."
+        )
+        self.path: str = os.fspath(path)
 
 
 class UploadAborted(UploadKeepAliveError, ClientDisconnect, HTTPException):

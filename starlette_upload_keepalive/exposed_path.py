@@ -1,4 +1,4 @@
-"""A read-only path on the bytes of a blob, for as long as a block lasts."""
+"""A path on the bytes of a blob, for as long as a block lasts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from types import TracebackType
 
 import anyio
 
-from .blob import Blob, Owner
-from .saving import copy
+from .blob import Blob
+from .copying import copy
+from .owner import Owner
 
 
 class ExposedPath:
@@ -22,16 +23,18 @@ class ExposedPath:
     Args:
         blob: The bytes; the block owns them.
         suffix: How the path ends.
+        writable: Copy them, for a program that changes the file.
 
     Raises:
         ValueError: The suffix is not the end of a file's name.
     """
 
-    def __init__(self, blob: Blob, suffix: str) -> None:
+    def __init__(self, blob: Blob, suffix: str, *, writable: bool = False) -> None:
         if {"/", os.sep, "\0"} & set(suffix):
             raise ValueError(f"suffix must be the end of a name, such as '.mp4', not {suffix!r}.")
         self._blob = blob
         self._path = Path(blob.storage.directory) / f"upload-{secrets.token_hex(8)}{suffix}"
+        self._writable = writable
         self._owner: Owner | None = None
         self._left = False
 
@@ -82,13 +85,13 @@ class ExposedPath:
         self._owner = self._blob.own("the block of a path")
 
     def _make(self) -> None:
-        if self._blob.in_memory:
-            copy(self._blob, self._path, mode=0o400)
+        if self._writable or self._blob.in_memory:
+            copy(self._blob, self._path, mode=0o600 if self._writable else 0o400)
             return
         try:
             self._blob.link(self._path)
         except (OSError, NotImplementedError):
-            # Another filesystem, or no links there at all. What else is wrong, copying will say.
+            # Saved before, or no links there at all. What else is wrong, copying will say.
             copy(self._blob, self._path, mode=0o400)
         else:
             self._path.chmod(0o400)

@@ -311,7 +311,8 @@ class Job(Generic[R]):
         owner = f"attempt {self.attempt} of the job {self.id}"
         try:
             for upload in self._uploads:
-                opened.append(upload._share(owner, origin=origin))  # noqa: PERF401 - one may raise
+                lent = upload._share(owner, origin=origin, lend=True)
+                opened.append(lent)
         except BaseException:
             let_go_of_all(opened)
             raise

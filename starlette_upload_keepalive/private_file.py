@@ -11,6 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .change_mark import ChangeMark
+from .exceptions import UploadChanged
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -30,14 +33,17 @@ class PrivateFile:
     Args:
         fd: A descriptor open for reading and writing. The file owns it.
         name: The file's name, if it has one.
+        ours: Whether nobody else has it open.
     """
 
-    __slots__ = ("_fd", "_name", "_turn")
+    __slots__ = ("_fd", "_given", "_name", "_turn", "ours")
 
-    def __init__(self, fd: int, name: str | None = None) -> None:
+    def __init__(self, fd: int, name: str | None = None, *, ours: bool = True) -> None:
         self._fd = fd
         self._name = name
         self._turn = threading.Lock()  # to write, where that moves the position
+        self.ours = ours
+        self._given: tuple[Path, ChangeMark] | None = None
 
     @classmethod
     def create(cls, directory: str) -> Self:
@@ -95,7 +101,7 @@ class PrivateFile:
         """
         if not os.path.isdir(_DESCRIPTORS):
             raise NotImplementedError("This system can't reopen a file without a name.")
-        return cls(os.open(f"{_DESCRIPTORS}/{fd}", os.O_RDONLY))
+        return cls(os.open(f"{_DESCRIPTORS}/{fd}", os.O_RDONLY), ours=False)
 
     def write(self, buffers: Sequence[bytes | bytearray], offset: int) -> None:
         """Write all bytes of the buffers to their place. Several threads may at once.
@@ -121,8 +127,21 @@ class PrivateFile:
         """Open the file once more, read-only and with a position of its own.
 
         A ``dup`` would share the position (dup(2)).
+
+        Raises:
+            UploadChanged: It was given away, and has been changed since.
+            OSError: No descriptor is left.
         """
-        return os.open(self._name or f"{_DESCRIPTORS}/{self._fd}", os.O_RDONLY | _BINARY)
+        self.check_unchanged()
+        descriptor = f"{_DESCRIPTORS}/{self._fd}"
+        try:
+            return os.open(self._name or descriptor, os.O_RDONLY | _BINARY)
+        except FileNotFoundError:  # its name was taken away just now, by a save or a tidy hand
+            return os.open(descriptor, os.O_RDONLY | _BINARY)
+
+    def fileno(self) -> int:
+        """Return its descriptor, which stays the file's own."""
+        return self._fd
 
     def duplicate(self) -> int:
         """Return another descriptor for reading and writing, sharing the position."""
@@ -145,6 +164,50 @@ class PrivateFile:
             os.link(str(self._fd), path, src_dir_fd=descriptors, follow_symlinks=True)
         finally:
             os.close(descriptors)
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a file of the user's, too."""
+        return self._given is not None
+
+    def give(self, path: Path) -> bool:
+        """Be a file of the user's from now on, who may change it; we no longer can.
+
+        Args:
+            path: The name by which the user knows it.
+
+        Returns:
+            Whether it could be marked, so that changes will be seen.
+
+        Raises:
+            OSError: It may not be marked, or no descriptor is left.
+        """
+        mark = ChangeMark.put(self._fd)
+        if mark is None:
+            return False
+        # A file that somebody may write to can't be executed (execve(2), ETXTBSY).
+        read_only = self.reopen()
+        try:
+            os.dup2(read_only, self._fd, inheritable=False)
+        finally:
+            os.close(read_only)
+        self._given = path, mark
+        return True
+
+    def take_back(self) -> None:
+        """Be ours alone again: the user has not got it."""
+        self._given = None
+
+    def check_unchanged(self) -> None:
+        """See whether its bytes are those that were written.
+
+        Raises:
+            UploadChanged: It was given away, and has been changed since.
+        """
+        if self._given is not None:
+            path, mark = self._given
+            if ChangeMark.of(self._fd) != mark:
+                raise UploadChanged(path)
 
     def unlink(self) -> None:
         """Take the name away, where there is one and the system can while it is open."""

@@ -5,25 +5,28 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
+import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from .blob import Blob
-from .storage import MIB
+from .copying import copy
+from .owner import Owner
+from .permissions import take_owner
+from .private_file import PrivateFile
 
 # What link(2) says on a filesystem that knows no links, such as exFAT.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
-# What copy_file_range(2) says of two filesystems, of one that does not know it, or in a sandbox.
-_NO_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}
-_MOST_AT_ONCE = 1024 * MIB
 
 
-def save(blob: Blob, destination: Path, *, overwrite: bool, durable: bool) -> Path:
+def save(blob: Blob, saver: Owner, destination: Path, *, overwrite: bool, durable: bool) -> Path:
     """Store the bytes under a name, all of them or nothing. Blocks.
 
+    The last owner's private file becomes the file of that name. Else, or where
+    that can't be, it is a copy.
+
     Args:
-        blob: What to store; somebody must own it meanwhile.
+        blob: What to store.
+        saver: Who owns it meanwhile.
         destination: The name; its directory must exist.
         overwrite: Replace a file of that name.
         durable: Return only when a power cut can't take the file away.
@@ -31,15 +34,18 @@ def save(blob: Blob, destination: Path, *, overwrite: bool, durable: bool) -> Pa
     Raises:
         ValueError: The destination names no file.
         FileExistsError: The name is taken, and it may not be overwritten.
+        UploadChanged: The bytes were saved without a copy before, and changed.
         OSError: The directory is missing, can't be written, or is full.
     """
-    if not destination.name:
-        raise ValueError(f"{str(destination)!r} names no file: give the directory and a name.")
-    if not overwrite and destination.exists():
-        raise FileExistsError(f"{destination} exists: give another name, or overwrite=True.")
+    _check(destination, overwrite=overwrite)
     partial = destination.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        copy(blob, partial, mode=0o666, durable=durable)  # less the umask, as open() has it
+        with blob.offered(saver) as file:
+            given = file is not None and _give(blob, file, partial, destination, durable=durable)
+        if not given:
+            copy(blob, partial, mode=0o666, durable=durable)  # less the umask, as open() has it
+            if not blob.in_memory:
+                blob.storage.advice.copied(blob.storage.directory, destination.parent)
         if overwrite:
             os.replace(partial, destination)
         else:
@@ -51,6 +57,48 @@ def save(blob: Blob, destination: Path, *, overwrite: bool, durable: bool) -> Pa
     return destination
 
 
+def _check(destination: Path, *, overwrite: bool) -> None:
+    if not destination.name:
+        raise ValueError(f"{str(destination)!r} names no file: give the directory and a name.")
+    directory = destination.parent
+    if not directory.is_dir():
+        if directory.exists():
+            raise NotADirectoryError(f"{directory} is no directory: {destination} can't be there.")
+        raise FileNotFoundError(f"{directory} does not exist: create the directory first.")
+    if not overwrite and destination.exists():
+        raise FileExistsError(f"{destination} exists: give another name, or overwrite=True.")
+
+
+def _give(
+    blob: Blob, file: PrivateFile, partial: Path, destination: Path, *, durable: bool
+) -> bool:
+    """Give the private file a name, as if it had been made there.
+
+    Returns:
+        Whether it could. If not, nothing has that name.
+    """
+    fd = file.fileno()
+    example = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
+    try:
+        alike, mode = take_owner(fd, example), os.fstat(example).st_mode
+    finally:
+        os.close(example)
+        partial.unlink()
+    try:
+        if not (alike and blob.storage.marks_tell(file) and file.give(destination)):
+            return False
+        file.link(partial)
+    except OSError:
+        # Another filesystem, or the file had a name before. What else is wrong, copying will say.
+        file.take_back()
+        return False
+    file.unlink()  # its name in our directory: it is not for our eyes only any more
+    os.fchmod(fd, stat.S_IMODE(mode))
+    if durable:
+        os.fsync(fd)
+    return True
+
+
 def _name(partial: Path, destination: Path) -> None:
     try:
         os.link(partial, destination)  # unlike a rename, this never replaces
@@ -59,7 +107,11 @@ def _name(partial: Path, destination: Path) -> None:
             raise
         # Claim the name, and then replace what claims it: a reader may find it empty in between.
         os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        os.replace(partial, destination)
+        try:
+            os.replace(partial, destination)
+        except BaseException:
+            destination.unlink()
+            raise
 
 
 def _sync_directory(path: Path) -> None:
@@ -74,45 +126,3 @@ def _sync_directory(path: Path) -> None:
             raise
     finally:
         os.close(fd)
-
-
-def copy(blob: Blob, path: Path, *, mode: int, durable: bool = False) -> None:
-    """Copy the bytes into a new file. Blocks.
-
-    Args:
-        blob: What to copy; somebody must own it meanwhile.
-        path: The file, which must not exist.
-        mode: Its permissions, less the umask.
-        durable: Have the bytes on the disk before it returns.
-
-    Raises:
-        OSError: The path exists, or its directory is missing, not writable or full.
-    """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(fd, "wb") as target, blob.open() as source:
-        if blob.in_memory or not _copied_by_the_system(source, target, blob.size):
-            shutil.copyfileobj(source, target, MIB)
-        if durable:
-            target.flush()
-            os.fsync(fd)
-
-
-def _copied_by_the_system(source: BinaryIO, target: BinaryIO, size: int) -> bool:
-    """Copy by copy_file_range(2), which shares the blocks where the filesystem can.
-
-    Returns:
-        Whether it has copied all. If not, both files are where it has stopped.
-    """
-    if not hasattr(os, "copy_file_range"):  # pragma: no cover - elsewhere than on Linux
-        return False
-    while size > 0:
-        try:
-            copied = os.copy_file_range(source.fileno(), target.fileno(), _MOST_AT_ONCE)
-        except OSError as error:
-            if error.errno in _NO_COPY:
-                return False
-            raise
-        if copied == 0:  # some filesystems say so instead
-            return False
-        size -= copied
-    return True

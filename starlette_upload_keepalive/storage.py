@@ -8,6 +8,9 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from .change_mark import marks_tell
+from .filesystem import SpoolAdvice
+from .private_file import PrivateFile
 from .threads import Closer, WorkerThreads
 
 KIB = 1024
@@ -69,6 +72,7 @@ class Storage:
         directory: Where larger files lie; the system's default if None.
         io_threads: How many worker threads may read and write at once; None
             shares anyio's forty with sync endpoints, for a storage of one file.
+        sha256: Hash files on disk while they are written.
 
     Raises:
         ValueError: A number is no whole number or too small, or the directory
@@ -82,6 +86,7 @@ class Storage:
         memory_budget: int = 64 * MIB,
         directory: str | Path | None = None,
         io_threads: int | None = 8,
+        sha256: bool = False,
     ) -> None:
         check_least("memory_max_size", memory_max_size, 0, " bytes")
         check_least("memory_budget", memory_budget, 0, " bytes")
@@ -95,6 +100,10 @@ class Storage:
         self.memory: MemoryBudget = MemoryBudget(memory_budget)
         self.threads: WorkerThreads = WorkerThreads(io_threads)
         self.closer: Closer = Closer()
+        self.sha256 = sha256
+        # A storage of one file is one of many.
+        self.advice: SpoolAdvice = SpoolAdvice(silent=io_threads is None)
+        self._marks_tell: dict[int, bool] = {}
         # Without a lock: all that is done to it is one step of the interpreter each time.
         self._blobs: set[OpenBlob] = set()
         self._directory = None if directory is None else str(directory)
@@ -103,6 +112,32 @@ class Storage:
     def directory(self) -> str:
         """Where files lie that are too large for memory."""
         return self._directory or tempfile.gettempdir()
+
+    def create_file(self) -> PrivateFile:
+        """Create a file for a blob. Blocks.
+
+        Raises:
+            OSError: The directory can't be written, or no descriptor is left.
+        """
+        directory = self.directory
+        if self._directory is None:
+            self.advice.default_used(directory)
+        return PrivateFile.create(directory)
+
+    def marks_tell(self, file: PrivateFile) -> bool:
+        """Return whether it would be seen if the user changed one of our files. Blocks once.
+
+        Raises:
+            OSError: It can't be tried out.
+        """
+        device = os.fstat(file.fileno()).st_dev
+        if device not in self._marks_tell:
+            probe = PrivateFile.create(self.directory)
+            try:
+                self._marks_tell[device] = marks_tell(probe.fileno())
+            finally:
+                probe.close()
+        return self._marks_tell[device]
 
     @property
     def blobs(self) -> list[OpenBlob]:

@@ -15,10 +15,10 @@ from starlette.datastructures import Headers, UploadFile
 
 from .annotation import FileAnnotation
 from .blob import Blob
-from .exposed_path import ExposedPath
-from .saving import save
+from .owner import Owner
 from .storage import MIB, Storage
 from .view import View, chunks_of
+from .whole_file import WholeFile
 from .write_behind import WriteBehind
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Origin(Protocol):
         """Run none of the jobs that are staged for the upload."""
 
 
-class Upload(FileAnnotation, UploadFile):
+class Upload(FileAnnotation, WholeFile, UploadFile):
     """An uploaded file that stays open until its owner lets go of it.
 
     It is Starlette's ``UploadFile`` with a read position of its own: two
@@ -67,9 +67,10 @@ class Upload(FileAnnotation, UploadFile):
         headers: Headers | None = None,
         field_name: str | None = None,
         origin: Origin | None = None,
+        lender: Owner | None = None,
     ) -> None:
         # Starlette's __init__ wants an open file; ours is opened when it is asked for.
-        self._view = View(blob, owner)
+        self._view = View(blob, owner, lender)
         self._origin = origin
         self.filename = filename
         self.headers: Headers = Headers() if headers is None else headers
@@ -191,6 +192,7 @@ class Upload(FileAnnotation, UploadFile):
 
         Raises:
             UploadClosed: The owner has let go.
+            UploadChanged: The bytes were saved without a copy, and changed.
         """
         return self._view.file()
 
@@ -203,16 +205,20 @@ class Upload(FileAnnotation, UploadFile):
 
         Raises:
             UploadClosed: The owner has let go.
+            UploadChanged: The bytes were saved without a copy, and changed.
 
         Cancellation: the position is undefined afterwards.
         """
-        return await self._run(partial(self.file.read, size))
+        data = await self._run(partial(self.file.read, size))
+        self._view.check_unchanged()  # while they were read, too
+        return data
 
     async def seek(self, offset: int) -> None:
         """Move the position to that many bytes from the start.
 
         Raises:
             UploadClosed: The owner has let go.
+            UploadChanged: The bytes were saved without a copy, and changed.
 
         Cancellation: the position is undefined afterwards.
         """
@@ -223,6 +229,7 @@ class Upload(FileAnnotation, UploadFile):
 
         Raises:
             UploadClosed: The owner has let go.
+            UploadChanged: The bytes were saved without a copy, and changed.
             OSError: There is no space for the copy.
 
         Cancellation: the bytes may or may not be written.
@@ -256,6 +263,7 @@ class Upload(FileAnnotation, UploadFile):
 
         Raises:
             UploadClosed: The owner has let go.
+            UploadChanged: The bytes were saved without a copy, and changed.
             ValueError: The size is not positive.
         """
         if size < 1:
@@ -263,55 +271,6 @@ class Upload(FileAnnotation, UploadFile):
         await self.seek(0)
         while chunk := await self.read(size):
             yield chunk
-
-    async def save(
-        self,
-        destination: str | os.PathLike[str],
-        *,
-        overwrite: bool = False,
-        durable: bool = False,
-    ) -> Path:
-        """Store the bytes under a name: a reader sees the whole file or none.
-
-        Args:
-            destination: The name, never the client's; its directory must exist.
-            overwrite: Replace a file of that name.
-            durable: Return only when a power cut can't take the file away: the
-                file and its directory are synced, which waits for the disk.
-
-        Returns:
-            The destination.
-
-        Raises:
-            UploadClosed: The owner has let go.
-            ValueError: The destination names no file.
-            FileExistsError: The name is taken, and it may not be overwritten.
-            OSError: The directory is missing, can't be written, or is full.
-
-        Cancellation: the thread finishes the copy unless it had not begun.
-        """
-        blob = self._view.sealed()
-        reader = blob.own("a save in progress")
-        return await blob.storage.threads.run(
-            partial(save, blob, Path(destination), overwrite=overwrite, durable=durable),
-            let_go=reader.let_go,
-        )
-
-    def as_path(self, *, suffix: str = "") -> ExposedPath:
-        """Make a read-only path on the bytes, for programs that want one.
-
-        ``async with upload.as_path(suffix=".mp4") as path:``, or a plain
-        ``with`` in a thread. The path is gone when the block ends. The bytes
-        are not copied where the system can link them.
-
-        Args:
-            suffix: How the name ends.
-
-        Raises:
-            UploadClosed: The owner has let go.
-            ValueError: The suffix is not the end of a file's name.
-        """
-        return ExposedPath(self._view.sealed(), suffix)
 
     def discard(self) -> None:
         """Veto: run none of the jobs that are staged for this upload.
@@ -370,15 +329,20 @@ class Upload(FileAnnotation, UploadFile):
 
     # Between this package's modules
 
-    def _share(self, owner: str, *, origin: Origin | None = None) -> Upload:
-        """Give another owner a view of the same bytes, at their start."""
+    def _share(self, owner: str, *, origin: Origin | None = None, lend: bool = False) -> Upload:
+        """Give another owner a view of the same bytes, at their start.
+
+        If they are lent, this one owns them only so that the other can.
+        """
+        blob = self._view.sealed()
         return Upload(
-            self._view.sealed(),
+            blob,
             owner=owner,
             filename=self.filename,
             headers=self.headers,
             field_name=self.field_name,
             origin=origin,
+            lender=self._view.check_owned() if lend else None,
         )
 
     def _let_go(self) -> None:

@@ -47,6 +47,8 @@ class Uploads:
             file that finds too little left goes to disk, whatever its size.
         directory: Where larger files lie; the system's temporary directory if None.
         io_threads: How many worker threads read and write files at once.
+        sha256: Hash files that are too large for memory while they arrive, so
+            that ``await upload.sha256()`` need not read them again.
         handler_threads: How many plain functions run at once, each in a thread.
         handler_tasks: How many ``async`` functions run at once.
         grace_period: The seconds that jobs get to finish at shutdown. Keep it
@@ -73,6 +75,7 @@ class Uploads:
         memory_budget: int = 64 * MIB,
         directory: str | Path | None = None,
         io_threads: int = 8,
+        sha256: bool = False,
         handler_threads: int = 8,
         handler_tasks: int = 100,
         grace_period: float = 30.0,
@@ -91,6 +94,7 @@ class Uploads:
             memory_budget=memory_budget,
             directory=directory,
             io_threads=io_threads,
+            sha256=sha256,
         )
         self._history = JobHistory(job_history, keep_failed)
         self.jobs: Jobs = Jobs(self._history, lambda: self._runner)

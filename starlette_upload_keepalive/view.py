@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import BinaryIO
 
-from .blob import Blob, Owner
+from .blob import Blob
 from .exceptions import UploadClosed
+from .owner import Owner
 from .storage import MIB
 
 
@@ -21,18 +22,19 @@ class View:
     Args:
         blob: The bytes.
         owner: Who owns this view, for people.
+        lender: Who owns the blob only so that this owner can.
     """
 
     __slots__ = ("_blob", "_file", "_own_file", "_owner", "_replaced", "_writable", "owner_name")
 
-    def __init__(self, blob: Blob, owner: str) -> None:
+    def __init__(self, blob: Blob, owner: str, lender: Owner | None = None) -> None:
         self._blob = blob
         self._file: BinaryIO | None = None
         self._replaced: list[BinaryIO] = []  # files that those put in their place may wrap
         self._own_file = False  # whether the file holds other bytes than a sealed blob
         self._writable = False  # whether it is the file of a blob that nobody shares
         self.owner_name: str = owner
-        self._owner: Owner | None = blob.own(owner)
+        self._owner: Owner | None = blob.own(owner, lender)
 
     @property
     def closed(self) -> bool:
@@ -59,11 +61,22 @@ class View:
 
         Raises:
             UploadClosed: The owner has let go.
+            UploadChanged: The bytes were saved without a copy, and changed.
         """
         if self._file is None:
             self.check_owned()
             self._file = self._blob.open()
+        self.check_unchanged()
         return self._file
+
+    def check_unchanged(self) -> None:
+        """See whether the bytes are still those that were stored.
+
+        Raises:
+            UploadChanged: They were saved without a copy, and changed.
+        """
+        if not self._own_file:
+            self._blob.check_unchanged()
 
     def put(self, file: BinaryIO) -> None:
         """Put a file of the owner's in the place of ours; it is closed with the view."""
@@ -95,6 +108,7 @@ class View:
                 lambda: copy.fill(chunks_of(source.file()), on_disk=True), let_go=let_go
             )
             self.check_owned()
+            blob.check_unchanged()
             file = copy.open_writable()
         except BaseException:
             owner.let_go()

@@ -13,7 +13,8 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
-from .blob import Batch, Blob, Owner
+from .blob import Batch, Blob
+from .owner import Owner
 from .storage import KIB, MIB
 from .threads import WorkerThreads
 

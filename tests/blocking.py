@@ -41,11 +41,11 @@ ALLOWED = {
     "upload.from_stream: os.unlink": UNNAMES,
     "view.make_writable: os.unlink": UNNAMES,
     "threads.run: os.unlink": NOBODY_ELSE,
-    "upload.save: os.open": COPIES,
-    "upload.save: os.path.abspath": COPIES,
-    "upload.save: os.stat": COPIES,
-    "upload.save: os.unlink": COPIES,
-    "upload.save: os.writev": COPIES,
+    "whole_file._in_thread: os.open": COPIES,
+    "whole_file._in_thread: os.path.abspath": COPIES,
+    "whole_file._in_thread: os.stat": COPIES,
+    "whole_file._in_thread: os.unlink": COPIES,
+    "whole_file._in_thread: os.writev": COPIES,
 }
 """Calls that may block, as "module.coroutine: call", and why."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
-from starlette_upload_keepalive import Upload, Uploads
+from starlette_upload_keepalive import Upload, Uploads, filesystem
 from starlette_upload_keepalive.blob import Blob
+from starlette_upload_keepalive.private_file import PrivateFile
 from starlette_upload_keepalive.storage import Storage
 from tests.rules import (
     anyio_backend,
@@ -46,6 +48,42 @@ def on_disk() -> Iterator[Storage]:
     storage.threads = WatchedThreads()
     yield storage
     assert_empty(storage)
+
+
+@pytest.fixture(autouse=True)
+def no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say nothing in the log of temporary files on a tmpfs, though these may be on one."""
+    monkeypatch.setattr(filesystem, "_IN_MEMORY", set[str]())
+
+
+@pytest.fixture
+def seen_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take it that every change of a file is seen, though temporary files be on a tmpfs."""
+
+    def yes(_: int) -> bool:
+        return True
+
+    monkeypatch.setattr("starlette_upload_keepalive.storage.marks_tell", yes)
+
+
+@pytest.fixture(params=["anonymous", "named"])
+def linkable(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, seen_changes: None
+) -> Iterator[Storage]:
+    """Keep all bytes in files that a save may link, without a name or with one."""
+    storage = make_storage(request.param, monkeypatch)
+    yield storage
+    assert_empty(storage)
+
+
+@pytest.fixture
+def only_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no save link a file, as on a filesystem whose times are too coarse."""
+
+    def refuse(_file: PrivateFile, _path: Path) -> bool:
+        return False
+
+    monkeypatch.setattr(PrivateFile, "give", refuse)
 
 
 @pytest.fixture

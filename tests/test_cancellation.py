@@ -20,7 +20,13 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from starlette_upload_keepalive import JobState, Upload, UploadKeepAliveMiddleware, Uploads
+from starlette_upload_keepalive import (
+    JobState,
+    Upload,
+    UploadKeepAliveMiddleware,
+    Uploads,
+    saving,
+)
 from starlette_upload_keepalive.blob import Blob
 from starlette_upload_keepalive.private_file import PrivateFile
 from tests.asgi import DISCONNECT, Answer, behind_base_http_middleware, send_request
@@ -206,7 +212,7 @@ async def make(_: Upload) -> None:
     [
         (write, (PrivateFile, "write")),
         (write, (Blob, "open")),
-        (save, (Blob, "open")),
+        (save, (saving, "take_owner")),
         (expose, (Blob, "link")),
         (make, (PrivateFile, "create")),
         (make, (PrivateFile, "write")),

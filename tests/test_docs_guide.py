@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -62,6 +64,26 @@ async def test_submitting() -> None:
         ("portrait", None, JobState.DISCARDED),
         ("portrait", "portrait from b.png", JobState.SUCCEEDED),
     ]
+
+
+@pytest.mark.anyio
+async def test_files() -> None:
+    page = run("docs/files.md")
+    handlers = [page.keep, page.collect, page.sign, page.measure, page.checksum]
+
+    async with running(page.uploads):
+        jobs = [submit(handler, name="../holiday.jpg") for handler in handlers]
+        for job in jobs:
+            await job.wait()
+
+    kept, collected, signed, measured, checksum = [job.result for job in jobs]
+    assert (page.FILES / kept).read_bytes() == b"data"
+    assert re.fullmatch(r"holiday-[0-9a-f]{16}\.jpg", str(collected))
+    assert (page.FILES / collected).read_bytes() == b"data"
+    assert (page.FILES / signed).read_bytes() == b"datasigned"
+    assert measured == len(b"data")
+    assert checksum == hashlib.sha256(b"data").hexdigest()
+    assert page.safe == "Été 2024_.JPG"
 
 
 @pytest.mark.anyio

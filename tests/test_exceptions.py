@@ -11,6 +11,7 @@ from starlette_upload_keepalive import exceptions
 
 PARENTS: dict[type[Exception], type[Exception]] = {
     exceptions.UploadClosed: ValueError,
+    exceptions.UploadChanged: Exception,
     exceptions.UploadAborted: ClientDisconnect,
     exceptions.StorageError: HTTPException,
     exceptions.StorageFull: HTTPException,

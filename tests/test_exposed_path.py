@@ -13,7 +13,7 @@ import anyio
 import pytest
 from starlette.datastructures import UploadFile
 
-from starlette_upload_keepalive import Upload, UploadClosed, detach, exposed_path, saving
+from starlette_upload_keepalive import Upload, UploadClosed, copying, detach, exposed_path
 from starlette_upload_keepalive.blob import Blob
 from starlette_upload_keepalive.private_file import PrivateFile
 from starlette_upload_keepalive.storage import MIB, Storage
@@ -66,7 +66,7 @@ async def test_what_is_on_disk_is_linked_and_not_copied(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[Path] = []
-    copy = saving.copy
+    copy = copying.copy
 
     def tell_and_copy(blob: Blob, path: Path, *, mode: int) -> None:
         copies.append(path)
@@ -100,7 +100,7 @@ async def test_a_full_disk_leaves_nothing(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """P2: of a path that could not be made."""
-    copy = saving.copy
+    copy = copying.copy
 
     def fail(*_: object) -> None:
         raise OSError(errno.EXDEV, "of the test")
@@ -202,7 +202,7 @@ async def test_a_cancelled_path_leaves_nothing(
     """P2: what the thread makes after its task has gone, the thread removes."""
     gate = Gate()
     if storage.memory_max_size or step == "copy":
-        monkeypatch.setattr(exposed_path, "copy", gate.before(saving.copy))
+        monkeypatch.setattr(exposed_path, "copy", gate.before(copying.copy))
         monkeypatch.setattr(PrivateFile, "link", unable)
     else:
         monkeypatch.setattr(PrivateFile, "link", gate.before(PrivateFile.link))
@@ -259,3 +259,30 @@ async def test_leaving_again_does_nothing(storage: Storage) -> None:
         await exposed.__aexit__(None, None, None)
         assert not await anyio.Path(path).exists()
         assert await upload.read() == b"data"
+
+
+@pytest.mark.parametrize("how", ["async with", "with"])
+async def test_a_writable_path_is_a_copy_of_ones_own(storage: Storage, how: str) -> None:
+    """P3: what a program does to it, no owner sees."""
+    async with make_upload(storage, b"abc") as upload:
+        exposed = upload.as_path(suffix=".txt", writable=True)
+        path = await exposed.__aenter__() if how == "async with" else exposed.__enter__()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert path.suffix == ".txt"
+        path.write_bytes(b"XYZ!")
+        assert await upload.read() == b"abc"
+        await exposed.__aexit__(None, None, None)
+        assert not path.exists()
+        async with upload.as_path() as readable:
+            assert readable.read_bytes() == b"abc"
+
+
+async def test_a_program_may_replace_or_remove_what_is_writable(storage: Storage) -> None:
+    async with make_upload(storage, b"abc") as upload:
+        async with upload.as_path(writable=True) as path:
+            path.unlink()
+        async with upload.as_path(writable=True) as path:
+            other = path.with_suffix(".new")
+            other.write_bytes(b"new")
+            other.replace(path)
+        assert not path.exists()

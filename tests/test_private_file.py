@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from starlette_upload_keepalive import UploadChanged
 from starlette_upload_keepalive.private_file import PrivateFile
 
 
@@ -117,6 +118,33 @@ def test_without_its_name_it_is_still_there(directory: str) -> None:
     assert os.listdir(directory) == []
     assert content(file) == b"abc"
     file.close()
+
+
+def test_without_the_name_that_somebody_tidied_away_it_can_be_read(directory: str) -> None:
+    file = PrivateFile.named(directory)
+    file.write([b"abc"], 0)
+    for name in os.listdir(directory):
+        os.unlink(os.path.join(directory, name))
+    assert content(file) == b"abc"
+    file.close()
+
+
+def test_what_is_given_and_changed_can_not_be_read(file: PrivateFile, tmp_path: Path) -> None:
+    """P3: and nobody writes to it from here."""
+    file.write([b"abc"], 0)
+    path = tmp_path / "given"
+    assert file.give(path)
+    assert file.given
+    file.link(path)
+    assert content(file) == b"abc"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        file.write([b"X"], 0)
+    path.write_bytes(b"XYZ")
+    with pytest.raises(UploadChanged, match="given"):
+        file.reopen()
+    file.take_back()
+    assert content(file) == b"XYZ"
+    path.unlink()
 
 
 def test_it_closes_although_somebody_tidied_its_name_away(directory: str) -> None:

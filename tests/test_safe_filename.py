@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pathvalidate import Platform, validate_filename
 
+from starlette_upload_keepalive import Upload
 from starlette_upload_keepalive.safe_filename import LONGEST, safe_filename, unique_filename
 
 DEVICES = [
@@ -226,3 +227,10 @@ def test_unique_names_differ() -> None:
     made = {unique_filename("a.txt") for _ in range(100)}
     assert len(made) == 100
     assert all(re.fullmatch(r"a-[0-9a-f]{16}\.txt", name) for name in made)
+
+
+def test_the_name_of_an_upload() -> None:
+    with Upload.from_bytes(b"", filename="../../a.txt", content_type="text/plain") as upload:
+        assert upload.safe_filename == "a.txt"
+        upload.filename = None
+        assert upload.safe_filename == "file"

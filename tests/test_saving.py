@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-import shutil
 import stat
 import threading
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,18 @@ from typing import Any
 import anyio
 import pytest
 
-from starlette_upload_keepalive import UploadClosed, saving
+from starlette_upload_keepalive import UploadClosed, detach, saving
 from starlette_upload_keepalive.storage import MIB, Storage
 from tests.stored import CANCELS, Gate, cancel, make_upload, wait_until_idle
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["as it can", "by a copy"], autouse=True)
+def way(request: pytest.FixtureRequest) -> None:
+    """Save a file on disk as its last owner, and where it can't be linked."""
+    if request.param == "by a copy":
+        request.getfixturevalue("only_copies")
 
 
 @pytest.mark.parametrize("size", [0, 10, 2 * MIB])
@@ -37,11 +42,12 @@ async def test_the_bytes_are_under_the_name(storage: Storage, tmp_path: Path, si
 
 
 async def test_a_saved_file_is_the_users(storage: Storage, tmp_path: Path) -> None:
-    """P3: whatever is done to it, no owner of the upload sees it."""
+    """P3: whatever is done to it, no other owner of the upload sees it."""
     async with make_upload(storage, b"abc") as upload:
-        saved = await upload.save(tmp_path / "saved")
-        saved.write_bytes(b"XYZ")
-        assert await upload.read() == b"abc"
+        with detach(upload) as other:
+            saved = await upload.save(tmp_path / "saved")
+            saved.write_bytes(b"XYZ")
+            assert await upload.read() == await other.read() == b"abc"
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
@@ -72,16 +78,17 @@ async def test_no_file_is_replaced_unasked(storage: Storage, tmp_path: Path) -> 
 async def test_no_file_is_replaced_that_appears_meanwhile(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, copy = tmp_path / "saved", saving.copy
+    path, check = tmp_path / "saved", saving._check
 
-    def copy_and_lose(*args: Any, **options: Any) -> None:
-        copy(*args, **options)
+    def check_and_lose(destination: Path, *, overwrite: bool) -> None:
+        check(destination, overwrite=overwrite)
         path.write_bytes(b"theirs")
 
-    monkeypatch.setattr(saving, "copy", copy_and_lose)
+    monkeypatch.setattr(saving, "_check", check_and_lose)
     async with make_upload(storage, b"ours") as upload:
         with pytest.raises(FileExistsError):
             await upload.save(path)
+        assert await upload.read() == b"ours"
     assert path.read_bytes() == b"theirs"
     assert os.listdir(tmp_path) == ["saved"]
 
@@ -108,68 +115,6 @@ async def test_of_saves_at_once_one_takes_the_name(storage: Storage, tmp_path: P
         await upload.close()
 
 
-by_each = pytest.mark.parametrize("by", ["the system", "us"])
-
-
-def copy_by(by: str, monkeypatch: pytest.MonkeyPatch, half_way: Callable[[], None]) -> None:
-    """Have a copy made by the system or by us, and something happen when half of it is done."""
-    copy_file_range, copyfileobj = os.copy_file_range, shutil.copyfileobj
-
-    def by_the_system(source: int, target: int, count: int) -> int:
-        if by == "us":
-            raise OSError(errno.EXDEV, "of the test")
-        copied = copy_file_range(source, target, 2)
-        half_way()
-        return copied + copy_file_range(source, target, count)
-
-    def by_us(source: Any, target: Any, length: int) -> None:
-        target.write(source.read(2))
-        target.flush()
-        half_way()
-        copyfileobj(source, target, length)
-
-    monkeypatch.setattr(os, "copy_file_range", by_the_system)
-    monkeypatch.setattr(shutil, "copyfileobj", by_us)
-
-
-@by_each
-@pytest.mark.parametrize("overwrite", [False, True])
-async def test_a_reader_sees_the_whole_file_or_none(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool, by: str
-) -> None:
-    path, gate, seen = tmp_path / "saved", Gate(), list[bytes]()
-    if overwrite:
-        path.write_bytes(b"before")
-    copy_by(by, monkeypatch, gate.enter)
-    async with make_upload(storage, b"after") as upload, anyio.create_task_group() as tasks:
-
-        async def save() -> None:
-            await upload.save(path, overwrite=overwrite)
-
-        tasks.start_soon(save)
-        await gate.entered()
-        seen += [path.read_bytes()] if path.exists() else []
-        gate.open()
-    assert seen == ([b"before"] if overwrite else [])
-    assert path.read_bytes() == b"after"
-
-
-@pytest.mark.parametrize("copied", [0, 2])
-async def test_a_system_that_stops_copying_is_helped_out(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: int
-) -> None:
-    copy_file_range, steps = os.copy_file_range, iter([copied, 0])
-
-    def stop(source: int, target: int, _: int) -> int:
-        step = next(steps)
-        return copy_file_range(source, target, step) if step else 0
-
-    monkeypatch.setattr(os, "copy_file_range", stop)
-    async with make_upload(storage, b"the data") as upload:
-        saved = await upload.save(tmp_path / "saved")
-    assert saved.read_bytes() == b"the data"
-
-
 @pytest.mark.parametrize("overwrite", [False, True])
 async def test_durable(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
@@ -183,9 +128,10 @@ async def test_durable(
         order.append("directory" if is_directory else f"{os.fstat(fd).st_size} bytes")
         fsync(fd)
 
-    def noting_link(*args: Any, **more: Any) -> None:
-        order.append("name")
-        link(*args, **more)
+    def noting_link(source: Any, name: Path, **more: Any) -> None:
+        if name.suffix != ".part":  # a hidden one, while it is in the making
+            order.append("name")
+        link(source, name, **more)
 
     def noting_replace(*args: Any) -> None:
         order.append("name")
@@ -195,10 +141,11 @@ async def test_durable(
     monkeypatch.setattr(os, "link", noting_link)
     monkeypatch.setattr(os, "replace", noting_replace)
     async with make_upload(storage, b"the data") as upload:
-        await upload.save(path, overwrite=overwrite)
+        with detach(upload):  # so that it is the second save that may link
+            await upload.save(path, overwrite=overwrite)
         assert order == ["name"]
         order.clear()
-        await upload.save(path, overwrite=True, durable=True)
+        await upload.save(tmp_path / "durable", overwrite=overwrite, durable=True)
     assert order == ["8 bytes", "name", "directory"]
 
 
@@ -221,20 +168,6 @@ async def test_what_names_no_file(storage: Storage, name: str) -> None:
             await upload.save(name, overwrite=True)
 
 
-async def test_a_system_that_may_not_copy(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a sandbox that allows only the system calls it knows."""
-
-    def refuse(*_: int) -> int:
-        raise PermissionError(errno.EPERM, "of the test")
-
-    monkeypatch.setattr(os, "copy_file_range", refuse)
-    async with make_upload(storage, b"data") as upload:
-        saved = await upload.save(tmp_path / "saved")
-    assert saved.read_bytes() == b"data"
-
-
 @pytest.mark.parametrize(("code", "fails"), [(errno.EINVAL, False), (errno.EIO, True)])
 async def test_directories_that_can_not_be_synced(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, fails: bool
@@ -253,34 +186,19 @@ async def test_directories_that_can_not_be_synced(
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), [("missing/saved", FileNotFoundError), ("file/saved", NotADirectoryError)]
+    ("name", "error", "message"),
+    [
+        ("missing/saved", FileNotFoundError, "missing does not exist: create the directory first"),
+        ("file/saved", NotADirectoryError, "file is no directory"),
+    ],
 )
 async def test_a_directory_that_is_none(
-    storage: Storage, tmp_path: Path, name: str, error: type[OSError]
+    storage: Storage, tmp_path: Path, name: str, error: type[OSError], message: str
 ) -> None:
     (tmp_path / "file").touch()
     async with make_upload(storage, b"abc") as upload:
-        with pytest.raises(error):
+        with pytest.raises(error, match=message):
             await upload.save(tmp_path / name)
-
-
-@by_each
-async def test_a_full_disk_leaves_nothing(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
-    """P2: nor does it touch the file that was to be replaced."""
-    path = tmp_path / "saved"
-    path.write_bytes(b"before")
-
-    def fail() -> None:
-        raise OSError(errno.ENOSPC, "of the test")
-
-    copy_by(by, monkeypatch, fail)
-    async with make_upload(storage, b"after") as upload:
-        with pytest.raises(OSError, match="of the test"):
-            await upload.save(path, overwrite=True)
-    assert path.read_bytes() == b"before"
-    assert os.listdir(tmp_path) == ["saved"]
 
 
 async def test_what_is_closed_can_not_be_saved(storage: Storage, tmp_path: Path) -> None:
@@ -298,7 +216,7 @@ async def test_a_cancelled_save_is_finished_by_its_thread(
     """P2: also when the upload is closed meanwhile; nothing is left but the file."""
     gate = Gate()
     upload = make_upload(storage, b"abc")
-    monkeypatch.setattr(saving, "copy", gate.before(saving.copy))
+    monkeypatch.setattr(saving, "_check", gate.before(saving._check))
 
     async def save() -> None:
         async with upload:
@@ -316,7 +234,7 @@ async def test_a_save_goes_on_when_its_upload_is_closed(
     """P2: the thread owns the bytes that it copies."""
     gate = Gate()
     upload = make_upload(storage, b"abc")
-    monkeypatch.setattr(saving, "copy", gate.before(saving.copy))
+    monkeypatch.setattr(saving, "_check", gate.before(saving._check))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(upload.save, tmp_path / "saved")
         await gate.entered()
@@ -332,13 +250,13 @@ async def test_it_runs_in_a_thread_of_ours(
 ) -> None:
     """P7: the loop never blocks on the disk."""
     threads: list[int] = []
-    copy = saving.copy
+    check = saving._check
 
-    def tell_and_copy(*args: Any, **options: Any) -> None:
+    def tell_and_check(destination: Path, *, overwrite: bool) -> None:
         threads.append(threading.get_ident())
-        copy(*args, **options)
+        check(destination, overwrite=overwrite)
 
-    monkeypatch.setattr(saving, "copy", tell_and_copy)
+    monkeypatch.setattr(saving, "_check", tell_and_check)
     async with make_upload(storage, b"abc") as upload:
         await upload.save(tmp_path / "saved")
     assert len(threads) == 1
@@ -360,3 +278,19 @@ async def test_a_filesystem_without_links_will_do(
             saving._name(tmp_path / "another", saved)  # taken since it was looked for
     assert saved.read_bytes() == b"abc"
     assert os.listdir(tmp_path) == ["saved"]
+
+
+async def test_a_filesystem_without_links_and_a_disk_that_fails(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name that was claimed is free again."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "of the test")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    async with make_upload(storage, b"abc") as upload:
+        with pytest.raises(OSError, match="of the test"):
+            await upload.save(tmp_path / "saved")
+    assert os.listdir(tmp_path) == []

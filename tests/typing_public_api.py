@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, UploadFile
@@ -168,7 +169,12 @@ async def right(upload: Upload, file: UploadFile, job_context: JobContext) -> No
     assert_type(uploads.stats(), Stats)
     async with uploads.running(), detach(file) as own, own.as_path(suffix=".png") as path:
         assert_type(own, Upload)
-        await own.save(path.with_suffix(".copy"))
+        assert_type(await own.save(path.with_suffix(".copy"), durable=True), Path)
+        assert_type(await own.save_to(path.parent), Path)
+        assert_type(await own.sha256(), str)
+        assert_type(own.safe_filename, str)
+        with own.as_path(writable=True) as copy:
+            assert_type(copy, Path)
 
 
 app = FastAPI()
