@@ -11,6 +11,8 @@ from .storage import KIB
 
 MAX_RESULT_SIZE = 64 * KIB
 
+_ENCODER = json.JSONEncoder(allow_nan=False)  # which json.dumps would make anew each time
+
 
 class Arguments:
     """What a handler is called with besides the upload.
@@ -48,6 +50,8 @@ def through_json(value: Any, what: str, max_size: int | None = None) -> Any:
         TypeError: The value is not JSON.
         ResultTooLarge: It is more than that many bytes.
     """
+    if value is None:  # what most handlers return
+        return None
     text = _to_json(value, what)
     if max_size is not None and len(text) > max_size:
         raise ResultTooLarge(
@@ -59,7 +63,7 @@ def through_json(value: Any, what: str, max_size: int | None = None) -> Any:
 
 def _to_json(value: Any, what: str) -> str:
     try:
-        return json.dumps(value, allow_nan=False)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(
             f"{what} must be JSON (None, bool, int, float, str, list, dict): {error}."

@@ -60,10 +60,10 @@ async def attempt(
 
     Cancellation: a thread is left behind, and lets go of the uploads when it returns.
     """
-    started = job._begin()
+    begun = job._begin()
     current_stage.set(stage)
     try:
-        with job._work.hooks.around(started):
+        with begun:
             result = await _call(job, stage, scope, threads)
     except BaseException as error:
         if task_is_cancelled(error, job):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -19,32 +20,51 @@ OnSuccess = Callable[[Job[Any]], object]
 OnError = Callable[[Job[Any], BaseException], object]
 
 
-async def call_back(
-    job: Job[Any], error: BaseException | None, scope: CancelScope, threads: WorkerThreads
-) -> None:
-    """Call what the handler was registered with for what became of the job, if anything.
+@dataclass(frozen=True)
+class Callback:
+    """What is to be called for what became of a job.
 
-    What it raises is told to the hooks, and changes nothing for the job.
+    Attributes:
+        name: Which of the two.
+        call: Calls it.
+    """
+
+    name: Literal["on_success", "on_error"]
+    call: Callable[[], object]
+
+
+def callback_of(job: Job[Any], error: BaseException | None) -> Callback | None:
+    """Return what the handler was registered with for what became of a job, if anything.
 
     Args:
         job: The job, which is done.
         error: What the handler raised, if it did.
+    """
+    options = job._work.options
+    if job.state is JobState.SUCCEEDED and options.on_success is not None:
+        return Callback("on_success", partial(options.on_success, job))
+    if job.state is JobState.FAILED and options.on_error is not None and error is not None:
+        return Callback("on_error", partial(options.on_error, job, error))
+    return None
+
+
+async def call_back(
+    job: Job[Any], callback: Callback, scope: CancelScope, threads: WorkerThreads
+) -> None:
+    """Call it. What it raises is told to the hooks, and changes nothing for the job.
+
+    Args:
+        job: The job.
+        callback: What to call.
         scope: Cancelled by whoever ends this early.
         threads: Where plain functions run.
 
     Cancellation: a thread is left behind.
     """
-    options = job._work.options
-    name: Literal["on_success", "on_error"]
-    if job.state is JobState.SUCCEEDED and options.on_success is not None:
-        name, call = "on_success", partial(options.on_success, job)
-    elif job.state is JobState.FAILED and options.on_error is not None and error is not None:
-        name, call = "on_error", partial(options.on_error, job, error)
-    else:
-        return
+    name = callback.name
     try:
         with scope:
-            await _call(call, threads)
+            await _call(callback.call, threads)
     except BaseException as raised:
         if task_is_cancelled(raised, job):
             raise

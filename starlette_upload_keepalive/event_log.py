@@ -12,11 +12,16 @@ from .events import (
     JobEvent,
     JobFailed,
     JobOverran,
+    JobStarted,
+    JobSubmitted,
+    JobSucceeded,
+    ignores,
 )
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 
+@ignores(JobSubmitted, JobStarted, JobSucceeded)
 def log_events(event: JobEvent) -> None:
     """Log what goes wrong with jobs, to the logger "starlette_upload_keepalive".
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -145,6 +145,25 @@ class CallbackFailed(JobEvent):
 Hook = Callable[[JobEvent], "AbstractContextManager[object] | None"]
 """Is told each event, in the event loop or in the thread that submits. It must not block."""
 
+H = TypeVar("H", bound=Hook)
+
+_IGNORED = "ignored_events"
+
+
+def ignores(*kinds: type[JobEvent]) -> Callable[[H], H]:
+    """Declare that a hook does nothing with some events: those that all ignore are never made."""
+
+    def declare(hook: H) -> H:
+        setattr(hook, _IGNORED, kinds)
+        return hook
+
+    return declare
+
+
+def _ignored_by(hook: Hook) -> Collection[type[JobEvent]]:
+    # functools.wraps gives what a hook declares to what is wrapped around it.
+    return () if hasattr(hook, "__wrapped__") else getattr(hook, _IGNORED, ())
+
 
 class Hooks:
     """Those who are told. One that raises is logged, and harms neither job nor other hooks.
@@ -161,6 +180,15 @@ class Hooks:
         for hook in self._hooks:
             if not callable(hook):
                 raise TypeError(f"A hook must be a function of one event, not {hook!r}.")
+        self._ignored = {
+            kind
+            for kind in JobEvent.__subclasses__()
+            if all(kind in _ignored_by(hook) for hook in self._hooks)
+        }
+
+    def want(self, kind: type[JobEvent]) -> bool:
+        """Whether one of them does anything with such an event."""
+        return kind not in self._ignored
 
     def tell(self, event: JobEvent) -> list[AbstractContextManager[object]]:
         """Tell all of them.

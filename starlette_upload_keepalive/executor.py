@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from .alarms import Alarm, Alarms
 from .attempt import Outcome, Stopped, attempt
-from .callbacks import call_back
+from .callbacks import call_back, callback_of
 from .events import JobOverran
 from .exceptions import Discard, RetryLater
 from .job import Job
@@ -221,8 +221,10 @@ class Executor:
                 if not job.done:
                     job._fail(error)
             if job.done:
-                scope = self._running[job] = CancelScope()
-                await call_back(job, outcome.error, scope, self._callback_threads)
+                call = callback_of(job, outcome.error)
+                if call is not None:
+                    scope = self._running[job] = CancelScope()
+                    await call_back(job, call, scope, self._callback_threads)
         except BaseException:
             if anyio.current_effective_deadline() == -math.inf:  # else it is the handler's own
                 self.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from datetime import datetime, timedelta, timezone
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -133,7 +134,7 @@ class Job(Generic[R]):
         on_done: Callable[[Job[Any]], bool],
         parent_id: str | None = None,
     ) -> None:
-        self.id: str = uuid.uuid4().hex
+        self.id: str = os.urandom(16).hex()
         self._work: Work = work
         self.handler: str = work.name
         self.field: str | None = uploads[0].field_name
@@ -217,14 +218,18 @@ class Job(Generic[R]):
         self.delayed_until = None
         self._waiting_since = time.monotonic()
 
-    def _begin(self) -> JobStarted:
-        """Its handler starts. Returns what the hooks are to be told."""
+    def _begin(self) -> AbstractContextManager[None]:
+        """Its handler starts. Returns what the hooks want around it; entering tells them."""
         self.state = JobState.RUNNING
         self.attempt += 1
         self.progress = None
         self.started_at = _now()
         self._began = time.monotonic()
-        return self._event(JobStarted, waited_seconds=self._began - self._waiting_since)
+        hooks = self._work.hooks
+        if not hooks.want(JobStarted):
+            return nullcontext()
+        waited_seconds = self._began - self._waiting_since
+        return hooks.around(self._event(JobStarted, waited_seconds=waited_seconds))
 
     def _stop(self, reason: StopReason) -> None:
         """Ask its handler to stop. The weightiest reason counts."""
@@ -296,7 +301,9 @@ class Job(Generic[R]):
             kind: The event.
             told: What it tells besides what each of them does.
         """
-        self._work.hooks.tell(self._event(kind, **told))
+        hooks = self._work.hooks
+        if hooks.want(kind):
+            hooks.tell(self._event(kind, **told))
 
     # Its files
 
