@@ -184,6 +184,11 @@ class Executor:
         since = [turns.oldest for turns in self._turns.values()]
         return min((each for each in since if each is not None), default=None)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a change. From any thread."""
+        return self._changed is not None
+
     def notice(self) -> None:
         """Let those who wait for a change look again."""
         if self._changed is not None:

@@ -132,6 +132,8 @@ class Runner:
 
     def notice(self) -> None:
         """Let those who wait for jobs look again. From any thread; never waits."""
+        if self.in_this_thread and not self.executor.awaited:
+            return
         if self.in_this_loop:
             self.executor.notice()
         elif self._is_open:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
+from re import Pattern
 
 from starlette.routing import compile_path
 
@@ -82,13 +84,13 @@ class Selection:
         if self.path is not None and not self.path.startswith("/"):
             raise ValueError(f"path must start with '/', not be {self.path!r}.")
         try:
-            compile_path(self.path or "/")
+            _ = self._route
         except (AssertionError, KeyError, ValueError) as error:
             raise ValueError(f"path {self.path!r} is not one of a route: {error}.") from None
 
     def groups(self, uploads: Sequence[Upload], path: str) -> list[list[Upload]]:
         """Return the uploads of each job that is to run."""
-        if self.path is not None and not compile_path(self.path)[0].match(path):
+        if self._route is not None and not self._route.match(path):
             return []
         chosen = [upload for upload in uploads if self._chooses(upload)]
         if self.many:
@@ -98,6 +100,10 @@ class Selection:
     def accepts(self, status: int) -> bool:
         """Whether an answer with that status code accepts the files."""
         return 200 <= status < 300 or status in self.accept
+
+    @cached_property
+    def _route(self) -> Pattern[str] | None:
+        return None if self.path is None else compile_path(self.path)[0]
 
     def _chooses(self, upload: Upload) -> bool:
         if upload.field_name != self.field:

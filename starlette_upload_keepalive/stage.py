@@ -101,12 +101,13 @@ class Stage:
 
     def decide(self, status: int) -> None:
         """Accept or drop each job, by the status of the answer. Only the first answer counts."""
-        if self._status is None:
+        with self._lock:
+            if self._status is not None:
+                return
             self._status = status
-            self._drop(
-                lambda staged: not staged.accepts(status),
-                f"its request was answered with {status}",
-            )
+            rejected = self._take(lambda staged: not staged.accepts(status))
+        for staged in rejected:
+            staged.drop(f"its request was answered with {status}")
 
     @property
     def holds_accepted(self) -> bool:
@@ -115,10 +116,13 @@ class Stage:
 
     def answered(self) -> None:
         """Release the jobs that start as soon as the answer is out."""
-        self._answered = True
-        self._drop(self._is_vetoed, _VETOED)
-        for staged in self._take(lambda staged: staged.start == "response"):
-            if not staged.release():
+        with self._lock:
+            self._answered = True
+            due = self._take(lambda staged: staged.start == "response" or self._is_vetoed(staged))
+        for staged in due:
+            if self._is_vetoed(staged):
+                staged.drop(_VETOED)
+            elif not staged.release():
                 with self._lock:
                     self._hold(staged)
 
@@ -128,11 +132,18 @@ class Stage:
         Returns:
             The accepted jobs that no runner took.
         """
-        self._ended = True
-        self._drop(self._is_vetoed, _VETOED)
-        if self._status is None:
-            self._drop(lambda _: True, "the request or the job that it came in with has failed")
-        return [staged.job for staged in self._take(lambda _: True) if not staged.release()]
+        with self._lock:
+            self._ended = True
+            ending, self._staged = self._staged, []
+        stranded: list[Job[Any]] = []
+        for staged in ending:
+            if self._is_vetoed(staged):
+                staged.drop(_VETOED)
+            elif self._status is None:
+                staged.drop("the request or the job that it came in with has failed")
+            elif not staged.release():
+                stranded.append(staged.job)
+        return stranded
 
     @property
     def ended(self) -> bool:
@@ -144,20 +155,14 @@ class Stage:
         self._staged.append(staged)
 
     def _is_vetoed(self, staged: StagedJob) -> bool:
-        return any(id(source) in self._vetoed for source in staged.sources)
-
-    def _drop(self, which: Callable[[StagedJob], bool], reason: str) -> None:
-        for staged in self._take(which):
-            staged.drop(reason)
+        return bool(self._vetoed) and any(id(source) in self._vetoed for source in staged.sources)
 
     def _take(self, which: Callable[[StagedJob], bool]) -> list[StagedJob]:
-        with self._lock:
-            if not self._staged:
-                return []
-            taken, left = list[StagedJob](), list[StagedJob]()
-            for staged in self._staged:
-                (taken if which(staged) else left).append(staged)
-            self._staged = left
+        taken: list[StagedJob] = []
+        left: list[StagedJob] = []
+        for staged in self._staged:
+            (taken if which(staged) else left).append(staged)
+        self._staged = left
         return taken
 
     def _raise_in_own_task(self) -> None:

@@ -63,7 +63,7 @@ class Turns:
 
     def claim(self) -> Job[Any] | None:
         """Give the next job a place, if there is one for it."""
-        if self._busy >= self._places:
+        if not self._waiting or self._busy >= self._places:
             return None
         ready = [line for line in self._waiting.values() if line.has_place]
         if not ready:
