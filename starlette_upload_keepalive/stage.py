@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+from anyio import TaskInfo
 
 from .exceptions import NotAccepted, NotRunning, WouldDeadlock
 from .job import Job
@@ -48,10 +49,10 @@ class StagedJob:
 class Stage:
     """The jobs of one request, from submit to accept to release.
 
-    Must be made in the task that the request, or the job, runs in.
+    Must be made in the task that the request runs in.
 
     Args:
-        parent_id: The job that submits them, if one does.
+        parent_id: The job that submits them, if one does. Its task bears it as its name.
     """
 
     def __init__(self, parent_id: str | None = None) -> None:
@@ -61,7 +62,8 @@ class Stage:
         self._status: int | None = None
         self._answered = False
         self._ended = False
-        self._task_id = anyio.get_current_task().id
+        # The id or the name of its own task: to give a name costs less than to ask for an id.
+        self._task: int | str = parent_id or anyio.get_current_task().id
         self._lock = threading.RLock()  # sync endpoints submit from threads
 
     def add(self, staged: StagedJob) -> None:
@@ -166,15 +168,15 @@ class Stage:
         return taken
 
     def _raise_in_own_task(self) -> None:
-        parents = {task.id: task.parent_id for task in anyio.get_running_tasks()}
-        task_id: int | None = anyio.get_current_task().id
-        while task_id is not None:
-            if task_id == self._task_id:
+        tasks = {task.id: task for task in anyio.get_running_tasks()}
+        task: TaskInfo | None = anyio.get_current_task()
+        while task is not None:
+            if self._task in (task.id, task.name):
                 raise WouldDeadlock(
                     "The job starts after the request that staged it, so the request can't wait "
                     "for it. Return the job's id, or use submit_now()."
                 )
-            task_id = parents.get(task_id)
+            task = None if task.parent_id is None else tasks.get(task.parent_id)
 
 
 _VETOED = "its upload was vetoed"
