@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import anyio
@@ -195,6 +196,15 @@ async def test_threads_submit_while_running_ends(uploads: Uploads, upload: Uploa
     assert {job.state for job in jobs} == {JobState.SUCCEEDED}
     assert uploads.stats().jobs[JobState.SUCCEEDED] == len(jobs)
     assert upload._view.blob.owners == ["the test"]
+
+
+async def test_a_thread_that_comes_too_late_is_told_so(uploads: Uploads) -> None:
+    async with at_work(uploads):
+        runner = uploads._runner
+        assert runner is not None
+        call = partial(runner.call, lambda: "taken", instead="too late")
+        assert await anyio.to_thread.run_sync(call) == "taken"
+    assert await anyio.to_thread.run_sync(call) == "too late"
 
 
 async def test_running_ends_after_the_calls_of_threads(uploads: Uploads) -> None:
