@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn, cast
+from typing import BinaryIO, NoReturn, cast
 
 from .checksum import Checksum
 from .exceptions import UploadClosed
@@ -21,16 +21,8 @@ _CLOSE_INLINE = 4 * MIB
 _SMALL = 4 * KIB
 
 
-class Batch(NamedTuple):
-    """Bytes that belong on disk.
-
-    Attributes:
-        buffers: The bytes, in pieces of any size.
-        offset: Where in the file they begin.
-    """
-
-    buffers: list[bytes | bytearray]
-    offset: int
+Batch = list["bytes | bytearray"]
+"""Bytes that belong on disk, in pieces of any size."""
 
 
 class Blob:
@@ -57,7 +49,6 @@ class Blob:
         self._on_disk = False
         self._data: bytes | None = None
         self._file: PrivateFile | None = None
-        self._creating = threading.Lock()
         self._offered = False
         self._checksum: Checksum | None = None
         storage.add(self)
@@ -124,7 +115,7 @@ class Blob:
     # Filling
 
     def append(self, data: bytes) -> None:
-        """Collect bytes; `batch_due` says when they must be written out."""
+        """Collect bytes; `unwritten` tells how many of them belong on disk."""
         size = len(data)
         self.size += size
         self._pending_size += size
@@ -147,23 +138,21 @@ class Blob:
 
     def take_batch(self) -> Batch:
         """Take what is collected, for `write_batch`."""
-        batch = Batch(self._pending, self.size - self._pending_size)
-        self._pending, self._pending_size = [], 0
+        batch, self._pending, self._pending_size = self._pending, [], 0
         return batch
 
     def write_batch(self, batch: Batch) -> None:
-        """Write a batch to its place. Blocks: for worker threads, several at once if need be.
+        """Write the next batch. Blocks: for worker threads, one after the other.
 
         Raises:
             OSError: The device is full or failed, or no descriptor is left. The
                 blob can then only be let go of.
         """
         if self._file is None:
-            with self._creating:
-                if self._file is None:
-                    self._file = self.storage.create_file()
-        self._file.write(batch.buffers, batch.offset)
-        self._hash(batch.buffers, batch.offset)
+            self._file = self.storage.create_file()
+        self._file.write(batch)
+        if self.storage.sha256:
+            self._own_checksum().update(batch)
 
     def write_out(self) -> None:
         """Write what is collected. Blocks: for worker threads.
@@ -231,11 +220,6 @@ class Blob:
         self._on_disk = True
         self.storage.memory.give_back(self._reserved)
         self._reserved = 0
-
-    def _hash(self, written: Sequence[bytes | bytearray], offset: int) -> None:
-        """Hash what was written there, in the thread that wrote it, if that was asked for."""
-        if self.storage.sha256:
-            self._own_checksum().update(written, offset)
 
     # Reading
 

@@ -9,9 +9,6 @@ from typing import BinaryIO
 
 from .storage import MIB
 
-# Batches of 1 MiB that were written before one that comes before them.
-_MOST_WAITING = 8
-
 
 class Checksum:
     """The SHA-256 of bytes: of those that pass by, or else of all that a file has.
@@ -19,30 +16,20 @@ class Checksum:
     Both block for about a second per GB, in which other threads run.
     """
 
-    __slots__ = ("_digest", "_lock", "_passing", "_seen", "_waiting")
+    __slots__ = ("_digest", "_lock", "_passing", "_seen")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._passing = hashlib.sha256()
         self._seen = 0
-        self._waiting: dict[int, Sequence[bytes | bytearray]] = {}
         self._digest: str | None = None
 
-    def update(self, buffers: Sequence[bytes | bytearray], offset: int) -> None:
-        """Hash bytes as they pass by, in whatever order they do.
-
-        Args:
-            buffers: The bytes, never to change.
-            offset: Where the first of them is, in bytes from the start.
-        """
+    def update(self, buffers: Sequence[bytes | bytearray]) -> None:
+        """Hash bytes as they pass by, in their order."""
         with self._lock:
-            self._waiting[offset] = buffers
-            while (following := self._waiting.pop(self._seen, None)) is not None:
-                for buffer in following:
-                    self._passing.update(buffer)
-                    self._seen += len(buffer)
-            if len(self._waiting) > _MOST_WAITING:  # for a write that hangs: not in our memory
-                self._waiting.clear()
+            for buffer in buffers:
+                self._passing.update(buffer)
+                self._seen += len(buffer)
 
     def of(self, source: Callable[[], BinaryIO], size: int, check: Callable[[], object]) -> str:
         """Return the hex digest of all bytes; who asks meanwhile waits for it.

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import form_hook
+from .allocator import keep_freed_memory
 from .intake import SCOPE_KEY, Intake
 from .stage import current_stage
 from .uploads import Uploads, route_path
@@ -40,6 +41,7 @@ class UploadKeepAliveMiddleware:
         self.app = app
         self.uploads = uploads
         form_hook.install()
+        keep_freed_memory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from .exceptions import UploadChanged
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# The kernel's limit of buffers for one pwritev(2), and the least that POSIX allows it to be.
+# The kernel's limit of buffers for one writev(2), and the least that POSIX allows it to be.
 _IOV_MAX = 1024
 _DESCRIPTORS = "/proc/self/fd"
 # What open(2) says where the system or the filesystem knows no O_TMPFILE.
@@ -36,12 +35,11 @@ class PrivateFile:
         ours: Whether nobody else has it open.
     """
 
-    __slots__ = ("_fd", "_given", "_name", "_turn", "ours")
+    __slots__ = ("_fd", "_given", "_name", "ours")
 
     def __init__(self, fd: int, name: str | None = None, *, ours: bool = True) -> None:
         self._fd = fd
         self._name = name
-        self._turn = threading.Lock()  # to write, where that moves the position
         self.ours = ours
         self._given: tuple[Path, ChangeMark] | None = None
 
@@ -103,25 +101,19 @@ class PrivateFile:
             raise NotImplementedError("This system can't reopen a file without a name.")
         return cls(os.open(f"{_DESCRIPTORS}/{fd}", os.O_RDONLY), ours=False)
 
-    def write(self, buffers: Sequence[bytes | bytearray], offset: int) -> None:
-        """Write all bytes of the buffers to their place. Several threads may at once.
-
-        Args:
-            buffers: The bytes, in pieces of any size.
-            offset: Where the first of them belongs, in bytes from the start.
+    def write(self, buffers: Sequence[bytes | bytearray]) -> None:
+        """Append all bytes of the buffers.
 
         Raises:
             OSError: The device is full or failed; some bytes may be written.
         """
         for start in range(0, len(buffers), _IOV_MAX):
             batch = buffers[start : start + _IOV_MAX]
-            size = sum(map(len, batch))
-            written = self._write_at(batch, offset)
-            if written < size:
-                rest = memoryview(b"".join(batch))
-                while written < size:
-                    written += self._write_at([rest[written:]], offset + written)
-            offset += size
+            written = _writev(self._fd, batch)
+            if written < sum(map(len, batch)):
+                rest = memoryview(b"".join(batch))[written:]
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
 
     def reopen(self) -> int:
         """Open the file once more, read-only and with a position of its own.
@@ -222,16 +214,6 @@ class PrivateFile:
             if self._name is not None:
                 self._remove_name(self._name)
 
-    def _write_at(self, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
-        if hasattr(os, "pwritev"):
-            return os.pwritev(self._fd, buffers, offset)
-        data = b"".join(buffers)
-        if hasattr(os, "pwrite"):  # macOS 10
-            return os.pwrite(self._fd, data, offset)
-        with self._turn:  # Windows
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.write(self._fd, data)
-
     def _remove_name(self, name: str) -> None:
         self._name = None
         with suppress(FileNotFoundError):  # whoever tidies the directory came first
@@ -239,3 +221,9 @@ class PrivateFile:
 
 
 _BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
+
+
+def _writev(fd: int, buffers: Sequence[bytes | bytearray]) -> int:
+    if hasattr(os, "writev"):
+        return os.writev(fd, buffers)
+    return os.write(fd, b"".join(buffers))

@@ -33,6 +33,8 @@ ORDER = (
     "saving",
     "exposed_path",
     "view",
+    "allocator",
+    "doorbell",
     "write_behind",
     "safe_filename",
     "whole_file",

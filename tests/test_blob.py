@@ -5,15 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from starlette_upload_keepalive.blob import Batch, Blob
+from starlette_upload_keepalive.blob import Blob
 from starlette_upload_keepalive.private_file import PrivateFile
 from starlette_upload_keepalive.storage import MIB, Storage
-from tests.stored import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -135,56 +133,6 @@ def test_what_is_in_memory_needs_no_write(storage: Storage) -> None:
     owner.let_go()
 
 
-def test_batches_are_written_in_any_order(on_disk: Storage) -> None:
-    blob = Blob(on_disk)
-    owner = blob.own("the test")
-    batches = list[Batch]()
-    for piece in (b"abc", b"", b"de", b"f" * 5000):
-        blob.append(piece)
-        batches.append(blob.take_batch())
-    for batch in reversed(batches):
-        blob.write_batch(batch)
-    blob.seal()
-    with blob.open() as file:
-        assert file.read() == b"abcde" + b"f" * 5000
-    owner.let_go()
-
-
-def test_two_threads_that_write_at_once_make_one_file(
-    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """P2: else one of them would never be closed."""
-    create, made = PrivateFile.create, list[PrivateFile]()
-    comes = threading.Event()
-    blob = Blob(on_disk)
-    owner = blob.own("the test")
-    blob.append(b"ab")
-    first = blob.take_batch()
-    blob.append(b"cd")
-    second = blob.take_batch()
-
-    def write_second() -> None:
-        comes.set()
-        blob.write_batch(second)
-
-    thread = threading.Thread(target=write_second)
-
-    def create_as_another_comes(directory: str) -> PrivateFile:
-        if not made:
-            thread.start()
-            assert comes.wait(PATIENCE)
-        made.append(create(directory))
-        return made[-1]
-
-    monkeypatch.setattr(PrivateFile, "create", create_as_another_comes)
-    blob.write_batch(first)
-    thread.join()
-    assert len(made) == 1
-    with blob.open() as file:
-        assert file.read() == b"abcd"
-    owner.let_go()
-
-
 def test_filling_keeps_no_more_than_a_batch(on_disk: Storage) -> None:
     """P7: a large copy takes little memory."""
     blob, collected = Blob(on_disk), list[int]()
@@ -212,7 +160,7 @@ def test_a_device_that_fails_leaves_nothing(
     def fail(*_: object) -> int:
         raise OSError(code, "of the test")
 
-    monkeypatch.setattr(os, "pwritev", fail)
+    monkeypatch.setattr(os, "writev", fail)
     blob = Blob(on_disk)
     owner = blob.own("the test")
     blob.append(b"abc")

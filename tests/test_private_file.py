@@ -48,7 +48,7 @@ def test_a_file_without_a_name_leaves_none_behind(directory: str) -> None:
 
 def test_positions_are_independent(file: PrivateFile) -> None:
     """P3: opened once more, not duplicated."""
-    file.write([b"abc", bytearray(b"def")], 0)
+    file.write([b"abc", bytearray(b"def")])
     with open(file.reopen(), "rb") as first, open(file.reopen(), "rb") as second:
         assert first.read(4) == b"abcd"
         assert second.read() == b"abcdef"
@@ -58,42 +58,34 @@ def test_positions_are_independent(file: PrivateFile) -> None:
 
 def test_more_buffers_than_one_call_takes(file: PrivateFile) -> None:
     buffers = [bytes([number % 251]) for number in range(2500)]
-    file.write(buffers, 0)
+    file.write(buffers)
     assert content(file) == b"".join(buffers)
 
 
 def test_a_system_that_writes_a_part(file: PrivateFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full pipe of the kernel, a signal: what was not written is written next."""
-    pwrite = os.pwrite
+    write = os.write
 
-    def write_three(fd: int, buffers: Sequence[bytes], offset: int) -> int:
-        return pwrite(fd, b"".join(buffers)[:3], offset)
+    def write_three(fd: int, data: bytes) -> int:
+        return write(fd, data[:3])
 
-    monkeypatch.setattr(os, "pwritev", write_three)
-    file.write([b"ab", b"cdef", b"ghij"], 0)
+    def write_three_of_many(fd: int, buffers: Sequence[bytes]) -> int:
+        return write_three(fd, b"".join(buffers))
+
+    monkeypatch.setattr(os, "write", write_three)
+    monkeypatch.setattr(os, "writev", write_three_of_many)
+    file.write([b"ab", b"cdef", b"ghij"])
     assert content(file) == b"abcdefghij"
 
 
-def test_writes_come_in_any_order(file: PrivateFile) -> None:
-    file.write([b"gh", b"i"], 6)
-    file.write([b"abc"], 0)
-    file.write([b"d", b"ef"], 3)
-    assert content(file) == b"abcdefghi"
-
-
-@pytest.mark.parametrize("missing", [("pwritev",), ("pwritev", "pwrite")], ids=" and ".join)
-def test_a_system_that_can_write_in_order_only(
-    file: PrivateFile, monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]
-) -> None:
-    for name in missing:
-        monkeypatch.delattr(os, name)
-    file.write([b"cd", b"ef"], 2)
-    file.write([b"ab"], 0)
-    assert content(file) == b"abcdef"
+def test_a_system_without_writev(file: PrivateFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "writev")
+    file.write([b"ab", b"cd"])
+    assert content(file) == b"abcd"
 
 
 def test_a_duplicate_writes_to_the_same_bytes(file: PrivateFile) -> None:
-    file.write([b"abc"], 0)
+    file.write([b"abc"])
     with open(file.duplicate(), "r+b") as writable:
         writable.seek(1)
         writable.write(b"X")
@@ -101,7 +93,7 @@ def test_a_duplicate_writes_to_the_same_bytes(file: PrivateFile) -> None:
 
 
 def test_a_link_is_one_more_name(file: PrivateFile, tmp_path: Path) -> None:
-    file.write([b"abc"], 0)
+    file.write([b"abc"])
     path = tmp_path / "linked"
     file.link(path)
     assert path.stat().st_ino == os.fstat(file._fd).st_ino
@@ -112,7 +104,7 @@ def test_a_link_is_one_more_name(file: PrivateFile, tmp_path: Path) -> None:
 
 def test_without_its_name_it_is_still_there(directory: str) -> None:
     file = PrivateFile.named(directory)
-    file.write([b"abc"], 0)
+    file.write([b"abc"])
     file.unlink()
     file.unlink()
     assert os.listdir(directory) == []
@@ -122,7 +114,7 @@ def test_without_its_name_it_is_still_there(directory: str) -> None:
 
 def test_without_the_name_that_somebody_tidied_away_it_can_be_read(directory: str) -> None:
     file = PrivateFile.named(directory)
-    file.write([b"abc"], 0)
+    file.write([b"abc"])
     for name in os.listdir(directory):
         os.unlink(os.path.join(directory, name))
     assert content(file) == b"abc"
@@ -131,14 +123,14 @@ def test_without_the_name_that_somebody_tidied_away_it_can_be_read(directory: st
 
 def test_what_is_given_and_changed_can_not_be_read(file: PrivateFile, tmp_path: Path) -> None:
     """P3: and nobody writes to it from here."""
-    file.write([b"abc"], 0)
+    file.write([b"abc"])
     path = tmp_path / "given"
     assert file.give(path)
     assert file.given
     file.link(path)
     assert content(file) == b"abc"
     with pytest.raises(OSError, match="Bad file descriptor"):
-        file.write([b"X"], 0)
+        file.write([b"X"])
     path.write_bytes(b"XYZ")
     with pytest.raises(UploadChanged, match="given"):
         file.reopen()

@@ -112,7 +112,7 @@ async def test_a_file_is_offered_once_at_a_time(linkable: Storage) -> None:
 async def test_what_was_opened_by_another_is_copied(tmp_path: Path) -> None:
     """P3: whoever opened the file that `detach` found still has it."""
     theirs = PrivateFile.anonymous(str(tmp_path))
-    theirs.write([b"abc"], 0)
+    theirs.write([b"abc"])
     file = os.fdopen(theirs.duplicate(), "r+b")  # at its end
     async with detach(UploadFile(file)) as upload:
         saved = await upload.save(tmp_path / "saved")
