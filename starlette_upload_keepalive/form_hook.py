@@ -34,10 +34,13 @@ def install() -> None:
 
     async def _get_form(request: Request, **limits: Any) -> FormData:
         intake: Intake | None = request.scope.get(SCOPE_KEY)
-        if intake is None or request._form is not None or not _is_multipart(request):
+        if intake is None or request._form is not None:
+            return cast("FormData", await original(request, **limits))
+        content_type = request.headers.get("content-type", "")
+        if not _is_multipart(content_type):
             return cast("FormData", await original(request, **limits))
         try:
-            request._form = await intake.form(request.headers, request.stream(), **limits)
+            request._form = await intake.form(content_type, request.stream(), **limits)
         except MultiPartException as error:
             if "app" in request.scope:
                 raise HTTPException(status_code=400, detail=error.message) from error
@@ -57,7 +60,6 @@ def uninstall() -> None:
         Request._get_form = hook.original  # type: ignore[method-assign]
 
 
-def _is_multipart(request: Request) -> bool:
+def _is_multipart(content_type: str) -> bool:
     # Starlette's parser of options gives the same type, and takes ten times as long.
-    content_type = request.headers.get("content-type", "")
     return content_type.partition(";")[0].strip(" \t").lower() == MULTIPART

@@ -9,7 +9,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 import anyio
-from starlette.datastructures import FormData, Headers
+from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect
 
 from .exceptions import StorageError, UploadAborted
@@ -21,6 +21,8 @@ from .upload import Upload, let_go_of_all
 
 SCOPE_KEY = "starlette_upload_keepalive"
 """Where the middleware leaves the intake in the ASGI scope."""
+
+_CANCELLED = "The form was cancelled while it was being parsed."
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -42,20 +44,27 @@ class Intake:
         method: The method of the request.
         path: Its path, as the app routes it.
         on_parsed: Called with the intake and the path once the form is complete.
+        waits: Whether somebody may wait for its jobs.
     """
 
     def __init__(
-        self, storage: Storage, method: str, path: str, on_parsed: Callable[[Intake, str], None]
+        self,
+        storage: Storage,
+        method: str,
+        path: str,
+        on_parsed: Callable[[Intake, str], None],
+        *,
+        waits: bool = True,
     ) -> None:
         self.request: str = f"{method} {path}"
         self.uploads: list[Upload] = []
-        self.stage: Stage = Stage()
+        self.stage: Stage = Stage(waits=waits)
         self.context: Context = copy_context()
         self._on_parsed = {on_parsed: path}
         self._storage = storage
         self._form: RequestForm | None = None
         self._failure: Exception | None = None
-        self._is_parsing = False
+        self._begun = self._is_parsing = False
         self._parsed: anyio.Event | None = None  # only where somebody waits for it
         self._ended = False
 
@@ -73,12 +82,12 @@ class Intake:
             on_parsed(self, path)
 
     async def form(
-        self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any
+        self, content_type: str, stream: AsyncGenerator[bytes, None], **limits: Any
     ) -> RequestForm:
         """Parse the form, or return the one that was parsed before (divergence 5).
 
         Args:
-            headers: The request's.
+            content_type: The request's.
             stream: The request's body.
             limits: Those of ``Request.form()``.
 
@@ -95,11 +104,11 @@ class Intake:
                     self._parsed = anyio.Event()
                 await self._parsed.wait()
             if self._form is None:
-                if self._failure is not None:
-                    raise self._failure
-                self._is_parsing = True
+                if self._begun:
+                    raise self._failure or RuntimeError(_CANCELLED)
+                self._begun = self._is_parsing = True
                 try:
-                    items = await self._parse(headers, stream, **limits)
+                    items = await self._parse(content_type, stream, **limits)
                 finally:
                     self._is_parsing = False
                     if self._parsed is not None:
@@ -111,16 +120,15 @@ class Intake:
             return self._form
 
     async def _parse(
-        self, headers: Headers, stream: AsyncGenerator[bytes, None], **limits: Any
+        self, content_type: str, stream: AsyncGenerator[bytes, None], **limits: Any
     ) -> FormItems:
         reader = MultipartReader(
-            headers,
+            content_type,
             storage=self._storage,
             owner=f"the request {self.request}",
             origin=self.stage,
             **limits,
         )
-        self._failure = RuntimeError("The form was cancelled while it was being parsed.")
         try:
             return await reader.read(stream)
         except ClientDisconnect as error:

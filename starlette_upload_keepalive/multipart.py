@@ -45,7 +45,7 @@ class MultipartReader:
     divergences 1, 3 and 7.
 
     Args:
-        headers: The request's.
+        content_type: The request's.
         storage: Where files are to live.
         owner: Who owns the uploads, for people.
         origin: What can veto the uploads' jobs.
@@ -56,7 +56,7 @@ class MultipartReader:
 
     def __init__(
         self,
-        headers: Headers,
+        content_type: str,
         *,
         storage: Storage,
         owner: str,
@@ -65,7 +65,7 @@ class MultipartReader:
         max_fields: float = 1000,
         max_part_size: int = 1024 * 1024,
     ) -> None:
-        self._headers = headers
+        self._content_type = content_type
         self._storage = storage
         self._owner = owner
         self._origin = origin
@@ -115,8 +115,9 @@ class MultipartReader:
                 parser.finalize()
                 if not self._complete:
                     raise MultiPartException(INCOMPLETE)  # noqa: TRY301 - divergence 1
-                with _told_to_the_client():
-                    await behind.flush()
+                if behind.begun:
+                    with _told_to_the_client():
+                        await behind.flush()
         except BaseException as error:
             let_go_of_all(self._uploads)
             if isinstance(error, FormParserError):
@@ -143,11 +144,10 @@ class MultipartReader:
         return _Parser(boundary, calls)
 
     def _boundary(self) -> bytes:
-        content_type = self._headers["content-type"]
-        plain = _PLAIN_CONTENT_TYPE.fullmatch(content_type)
+        plain = _PLAIN_CONTENT_TYPE.fullmatch(self._content_type)
         if plain is not None:
             return plain[1].encode()
-        _, options = parse_options_header(content_type)
+        _, options = parse_options_header(self._content_type)
         charset = options.get(b"charset", b"utf-8").decode("latin-1")
         try:
             self._charset = codecs.lookup(charset).name

@@ -53,9 +53,10 @@ class Stage:
 
     Args:
         parent_id: The job that submits them, if one does. Its task bears it as its name.
+        waits: Whether somebody may wait for its jobs. In its own task that is refused.
     """
 
-    def __init__(self, parent_id: str | None = None) -> None:
+    def __init__(self, parent_id: str | None = None, *, waits: bool = True) -> None:
         self.parent_id = parent_id
         self._staged: list[StagedJob] = []
         self._vetoed: dict[int, Upload] = {}
@@ -63,7 +64,9 @@ class Stage:
         self._answered = False
         self._ended = False
         # The id or the name of its own task: to give a name costs less than to ask for an id.
-        self._task: int | str = parent_id or anyio.get_current_task().id
+        self._task: int | str | None = parent_id
+        if parent_id is None and waits:
+            self._task = anyio.get_current_task().id
         self._lock = threading.RLock()  # sync endpoints submit from threads
 
     def add(self, staged: StagedJob) -> None:

@@ -309,7 +309,13 @@ class Uploads:
 
     def _open_intake(self, scope: Scope) -> Intake:
         """Begin to take in what a request brings. The caller ends it."""
-        intake = Intake(self.storage, scope["method"], route_path(scope), self._stage_selected)
+        intake = Intake(
+            self.storage,
+            scope["method"],
+            route_path(scope),
+            self._stage_selected,
+            waits=bool(self._handlers),
+        )
         self._intakes.add(intake)
         return intake
 

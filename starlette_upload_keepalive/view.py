@@ -181,11 +181,12 @@ class View:
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
+        if file is None:
+            return
         replaced, self._replaced = self._replaced, []
         with ExitStack() as closing:
             for each in (*replaced, file):
-                if each is not None:
-                    closing.callback(each.close)
+                closing.callback(each.close)
 
     def check_owned(self) -> Owner:
         """Return the owner.

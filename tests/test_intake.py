@@ -9,7 +9,6 @@ from typing import BinaryIO, cast
 
 import anyio
 import pytest
-from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
@@ -20,7 +19,7 @@ from tests.asgi import BOUNDARY, Part, file_part, multipart
 
 pytestmark = pytest.mark.anyio
 
-HEADERS = Headers({"content-type": f"multipart/form-data; boundary={BOUNDARY}"})
+CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 async def chunks(body: bytes) -> AsyncGenerator[bytes, None]:
@@ -58,8 +57,8 @@ async def test_the_form_is_parsed_once() -> None:
     """P11, divergence 5: whoever asks gets the same form."""
     told: list[tuple[Intake, str]] = []
     intake = make_intake(telling(told))
-    form = await intake.form(HEADERS, chunks(multipart(file_part(b"x"), Part("a", b"1"))))
-    assert await intake.form(HEADERS, not_to_be_read()) is form
+    form = await intake.form(CONTENT_TYPE, chunks(multipart(file_part(b"x"), Part("a", b"1"))))
+    assert await intake.form(CONTENT_TYPE, not_to_be_read()) is form
     assert told == [(intake, "/photos")]
     assert form["a"] == "1"
     intake.end()
@@ -68,7 +67,7 @@ async def test_the_form_is_parsed_once() -> None:
 async def test_closing_the_form_keeps_its_files() -> None:
     """P1, divergence 6."""
     intake = make_intake()
-    form = await intake.form(HEADERS, chunks(multipart(file_part(b"abc"))))
+    form = await intake.form(CONTENT_TYPE, chunks(multipart(file_part(b"abc"))))
     await form.close()
     assert await upload_in(form).read() == b"abc"
     intake.end()
@@ -79,7 +78,7 @@ async def test_the_end_closes_all_files(size: int) -> None:
     """P2: with the files held, so that nobody but the intake can close them."""
     storage = Storage()
     intake = make_intake(storage=storage)
-    form = await intake.form(HEADERS, chunks(multipart(*[file_part(bytes(size))] * 3)))
+    form = await intake.form(CONTENT_TYPE, chunks(multipart(*[file_part(bytes(size))] * 3)))
     files = [upload.file for upload in intake.uploads]
     assert len(files) == 3
     assert intake.end() == []
@@ -100,7 +99,7 @@ async def test_a_file_that_fails_to_close_keeps_no_other_open(bad: int) -> None:
     """P2: each is closed, whatever becomes of the others; and the error is seen."""
     storage = Storage()
     intake = make_intake(storage=storage)
-    await intake.form(HEADERS, chunks(multipart(*[file_part(b"x")] * 3)))
+    await intake.form(CONTENT_TYPE, chunks(multipart(*[file_part(b"x")] * 3)))
     intake.uploads[bad].file = cast("BinaryIO", BadFile())
     with pytest.raises(OSError, match="can't be closed"):
         intake.end()
@@ -120,7 +119,7 @@ async def test_those_who_join_are_told_once_each() -> None:
     intake.join(second, "/inner")
     intake.join(second, "/inner")
     intake.join(first, "/inner")
-    await intake.form(HEADERS, chunks(multipart(Part("a"))))
+    await intake.form(CONTENT_TYPE, chunks(multipart(Part("a"))))
     assert told == ["first /photos", "second /inner"]
     intake.end()
 
@@ -129,7 +128,7 @@ async def test_one_who_joins_after_the_form_was_parsed_is_told_too() -> None:
     """A middleware further in, behind one that has asked for the form already."""
     told: list[tuple[Intake, str]] = []
     intake = make_intake()
-    await intake.form(HEADERS, chunks(multipart(Part("a"))))
+    await intake.form(CONTENT_TYPE, chunks(multipart(Part("a"))))
     intake.join(telling(told), "/inner")
     assert told == [(intake, "/inner")]
     intake.end()
@@ -138,9 +137,9 @@ async def test_one_who_joins_after_the_form_was_parsed_is_told_too() -> None:
 async def test_a_failure_is_the_same_for_everyone() -> None:
     intake = make_intake()
     with pytest.raises(MultiPartException) as first:
-        await intake.form(HEADERS, chunks(b"junk"))
+        await intake.form(CONTENT_TYPE, chunks(b"junk"))
     with pytest.raises(MultiPartException) as second:
-        await intake.form(HEADERS, not_to_be_read())
+        await intake.form(CONTENT_TYPE, not_to_be_read())
     assert first.value is second.value
     intake.end()
 
@@ -149,7 +148,7 @@ async def test_a_failure_that_is_over_needs_no_garbage_collector() -> None:
     """P2: an error knows the frames that it passed, and they the intake."""
     intake = make_intake()
     with suppress(MultiPartException):
-        await intake.form(HEADERS, chunks(b"junk"))
+        await intake.form(CONTENT_TYPE, chunks(b"junk"))
     intake.end()
     gone = weakref.ref(intake)
     del intake
@@ -165,11 +164,11 @@ async def test_a_client_that_left_is_an_abort(caplog: pytest.LogCaptureFixture) 
 
     intake = make_intake()
     with caplog.at_level("INFO", "starlette_upload_keepalive"), pytest.raises(UploadAborted):
-        await intake.form(HEADERS, leaving())
+        await intake.form(CONTENT_TYPE, leaving())
     (record,) = caplog.records
     assert record.getMessage() == "Upload aborted: the client left during POST /photos."
     with pytest.raises(UploadAborted):
-        await intake.form(HEADERS, not_to_be_read())
+        await intake.form(CONTENT_TYPE, not_to_be_read())
     intake.end()
 
 
@@ -184,12 +183,12 @@ async def test_after_a_cancelled_parse_the_form_is_gone() -> None:
     storage = Storage()
     intake = make_intake(storage=storage)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(intake.form, HEADERS, stalling())
+        tasks.start_soon(intake.form, CONTENT_TYPE, stalling())
         await started.wait()
         tasks.cancel_scope.cancel()
     assert storage.open_blobs == 0
     with pytest.raises(RuntimeError, match="cancelled while it was being parsed"):
-        await intake.form(HEADERS, not_to_be_read())
+        await intake.form(CONTENT_TYPE, not_to_be_read())
     intake.end()
 
 
@@ -202,7 +201,7 @@ async def test_two_that_ask_at_once_get_one_form() -> None:
         await proceed.wait()
 
     async def ask(stream: AsyncGenerator[bytes, None]) -> None:
-        forms.append(await intake.form(HEADERS, stream))
+        forms.append(await intake.form(CONTENT_TYPE, stream))
 
     intake = make_intake()
     async with anyio.create_task_group() as tasks:
@@ -232,7 +231,7 @@ async def test_a_form_that_is_complete_after_the_end_is_closed(size: int) -> Non
 
     async def ask() -> None:
         with pytest.raises(RuntimeError, match="request ended while its form was being parsed"):
-            await intake.form(HEADERS, slow())
+            await intake.form(CONTENT_TYPE, slow())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ask)

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from starlette_upload_keepalive import StorageError, Upload, multipart
@@ -33,7 +33,7 @@ def reader(
     storage: Storage | None = None, *, boundary: str = BOUNDARY, **limits: Any
 ) -> MultipartReader:
     return MultipartReader(
-        Headers({"content-type": f"multipart/form-data; boundary={boundary}"}),
+        f"multipart/form-data; boundary={boundary}",
         storage=storage or Storage(),
         owner="the test",
         **limits,
