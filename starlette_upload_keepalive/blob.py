@@ -21,17 +21,18 @@ _CLOSE_INLINE = 4 * MIB
 _SMALL = 4 * KIB
 
 
-Batch = list["bytes | bytearray"]
+Batch = list["bytes | bytearray | memoryview"]
 """Bytes that belong on disk, in pieces of any size."""
 
 
 class Blob:
     """The stored bytes of one file part.
 
-    A blob is filled once (`append`, `take_batch`, `write_batch`, `seal`, or `fill`) and then
-    immutable. It is in memory while it is small and the budget allows it, else
-    in one private file. It counts its owners; when the last lets go it is
-    closed, exactly once and without waiting for anything.
+    A blob is filled once (`append`, `take_batch` and `write_batch`, or `fill`)
+    and never changes after it was first read. It is in memory while it is small
+    and the budget allows it, else in one private file. It counts its owners;
+    when the last lets go it is closed, exactly once and without waiting for
+    anything.
 
     Args:
         storage: Where the bytes are to live.
@@ -43,7 +44,7 @@ class Blob:
         self._lock = threading.RLock()
         self._owners: set[Owner] = set()
         self._closed = False
-        self._pending: list[bytes | bytearray] = []
+        self._pending: Batch = []
         self._pending_size = 0
         self._reserved = 0
         self._on_disk = False
@@ -114,7 +115,7 @@ class Blob:
 
     # Filling
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         """Collect bytes; `unwritten` tells how many of them belong on disk."""
         size = len(data)
         self.size += size
@@ -122,6 +123,7 @@ class Blob:
         if not self._on_disk:
             if self.size <= self.storage.memory_max_size and self.storage.memory.take(size):
                 self._reserved += size
+                data = bytes(data)  # of a view, so that it does not keep all that it looks at
             else:
                 self._move_to_disk()
         if size >= _SMALL or not self._pending:
@@ -162,16 +164,8 @@ class Blob:
         """
         self.write_batch(self.take_batch())
 
-    def seal(self) -> None:
-        """Make the blob immutable: all its bytes are there."""
-        if not self._on_disk:
-            whole = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
-            self._data = bytes(whole)
-            self._pending = []
-            self._pending_size = 0
-
     def fill(self, chunks: Iterable[bytes], *, on_disk: bool = False) -> None:
-        """Take all bytes from chunks and seal. Blocks: for worker threads.
+        """Take all bytes from chunks. Blocks: for worker threads.
 
         Args:
             chunks: The bytes, in pieces of any size.
@@ -189,12 +183,11 @@ class Blob:
                 self.write_out()
         if self.unwritten:
             self.write_out()
-        self.seal()
 
     async def fill_in_thread(
         self, chunks: Callable[[], Iterable[bytes]], *, on_disk: bool = False
     ) -> None:
-        """Take all bytes from chunks and seal, in a worker thread.
+        """Take all bytes from chunks, in a worker thread.
 
         Args:
             chunks: Makes the chunks; it is called in the thread.
@@ -211,7 +204,7 @@ class Blob:
         )
 
     def adopt(self, file: PrivateFile, size: int) -> None:
-        """Take over a file that holds all the bytes, and seal."""
+        """Take over a file that holds all the bytes."""
         self._on_disk = True
         self._file = file
         self.size = size
@@ -236,9 +229,8 @@ class Blob:
             UploadChanged: The bytes were given to the user, and changed.
             OSError: No descriptor is left.
         """
-        data = self._data
-        if data is not None:
-            return MemoryFile(data)
+        if not self._on_disk:
+            return MemoryFile(self._joined())
         with self._in_use() as file:
             return open(file.reopen(), "rb")
 
@@ -304,6 +296,17 @@ class Blob:
             OSError: No descriptor is left.
         """
         return self._own_checksum().of(self.open, self.size, self.check_unchanged)
+
+    def _joined(self) -> bytes:
+        """Join what is in memory, when it is read first: many a file never is."""
+        with self._lock:
+            if self._closed:
+                self._raise_closed()
+            if self._data is None:
+                pending, self._pending = self._pending, []
+                whole = pending[0] if len(pending) == 1 else b"".join(pending)
+                self._data = bytes(whole)
+            return self._data
 
     @contextmanager
     def _in_use(self) -> Generator[PrivateFile, None, None]:

@@ -24,7 +24,7 @@ class Checksum:
         self._seen = 0
         self._digest: str | None = None
 
-    def update(self, buffers: Sequence[bytes | bytearray]) -> None:
+    def update(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
         """Hash bytes as they pass by, in their order."""
         with self._lock:
             for buffer in buffers:

@@ -16,7 +16,7 @@ from starlette.formparsers import MultiPartException
 
 from .blob import Blob
 from .exceptions import StorageError, StorageFull, TooManyOpenFiles
-from .storage import Storage
+from .storage import KIB, Storage
 from .upload import Origin, Upload, let_go_of_all
 from .write_behind import WriteBehind
 
@@ -31,6 +31,9 @@ _NO_HANDLE = {errno.EMFILE, errno.ENFILE}
 # What clients send nearly always; python-multipart's own parser takes five times as long.
 _PLAIN_CONTENT_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:?-]+)", re.ASCII)
 _PLAIN_DISPOSITION = re.compile(rb'form-data; name="([^"\\]*)"(?:; filename="([^"\\]*)")?')
+
+# From here on a slice for the disk is not copied; until it is written it keeps its message.
+_VIEW = 64 * KIB
 
 INVALID = "Invalid multipart data."
 INCOMPLETE = "Incomplete multipart data: the body ended before its closing boundary."
@@ -231,7 +234,10 @@ class MultipartReader:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._blob is not None:
-            self._blob.append(data[start:end])
+            if end - start < _VIEW or end - start == len(data):
+                self._blob.append(data[start:end])
+            else:
+                self._blob.append(memoryview(data)[start:end])
             return
         if len(self._field_data) + end - start > self._max_part_size:
             limit = int(self._max_part_size / 1024)
@@ -243,7 +249,6 @@ class MultipartReader:
             self._items.append((self._field_name, self._decode(self._field_data)))
             return
         self._items.append((self._field_name, self._uploads[-1]))
-        self._blob.seal()
         if self._blob.unwritten:
             self._unwritten.append(self._blob)
         self._blob = None

@@ -101,7 +101,7 @@ class PrivateFile:
             raise NotImplementedError("This system can't reopen a file without a name.")
         return cls(os.open(f"{_DESCRIPTORS}/{fd}", os.O_RDONLY), ours=False)
 
-    def write(self, buffers: Sequence[bytes | bytearray]) -> None:
+    def write(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
         """Append all bytes of the buffers.
 
         Raises:
@@ -223,7 +223,7 @@ class PrivateFile:
 _BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 
 
-def _writev(fd: int, buffers: Sequence[bytes | bytearray]) -> int:
+def _writev(fd: int, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
     if hasattr(os, "writev"):
         return os.writev(fd, buffers)
     return os.write(fd, b"".join(buffers))

@@ -170,7 +170,6 @@ class Upload(FileAnnotation, WholeFile, UploadFile):
         except BaseException:
             upload._let_go()
             raise
-        blob.seal()
         upload.size = blob.size
         return upload
 

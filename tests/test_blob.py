@@ -64,7 +64,6 @@ def test_slices_of_any_size_come_out_in_order(storage: Storage, slices: list[byt
         blob.append(piece)
     if blob.unwritten:
         blob.write_out()
-    blob.seal()
     if slices and any(slices):
         with blob.open() as file:
             assert file.read() == b"".join(slices)
@@ -130,6 +129,32 @@ def test_what_is_in_memory_needs_no_write(storage: Storage) -> None:
     assert blob.unwritten == storage.memory_max_size + 1
     blob.write_out()
     assert blob.unwritten == 0
+    owner.let_go()
+
+
+def test_a_slice_in_memory_does_not_keep_its_message() -> None:
+    """P7: the budget counts the slice alone."""
+    message = bytearray(b"x" * 1000)
+    blob = Blob(Storage())
+    owner = blob.own("the test")
+    blob.append(memoryview(message)[10:20])
+    message.clear()  # which raises BufferError while somebody looks at it
+    with blob.open() as file:
+        assert file.read() == b"x" * 10
+    owner.let_go()
+
+
+def test_a_slice_for_the_disk_is_not_copied(on_disk: Storage) -> None:
+    message = bytearray(b"x" * 1000)
+    blob = Blob(on_disk)
+    owner = blob.own("the test")
+    blob.append(memoryview(message)[10:20])
+    with pytest.raises(BufferError):
+        message.clear()
+    blob.write_out()
+    message.clear()
+    with blob.open() as file:
+        assert file.read() == b"x" * 10
     owner.let_go()
 
 

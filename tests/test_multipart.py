@@ -82,6 +82,19 @@ async def test_files_that_find_no_budget_left_go_to_disk() -> None:
         await upload.close()
 
 
+@pytest.mark.parametrize("memory_max_size", [0, MIB])
+@pytest.mark.parametrize("size", [64 * KIB - 1, 64 * KIB, 3 * MIB])
+async def test_files_that_share_a_message(memory_max_size: int, size: int) -> None:
+    """Large slices are not copied on their way to the disk."""
+    files = [os.urandom(size) for _ in range(3)]
+    storage = Storage(memory_max_size=memory_max_size)
+    body = encode(*map(file_part, files))
+    uploads = uploads_of(await read(body, storage, size=len(body)))
+    for upload, data in zip(uploads, files, strict=True):
+        async with upload:
+            assert await upload.read() == data
+
+
 async def test_small_pieces_are_gathered() -> None:
     data = os.urandom(9000)
     body = encode(file_part(data))

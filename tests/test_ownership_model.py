@@ -101,7 +101,6 @@ class Ownership(RuleBasedStateMachine):
                 blob.write_out()
         if blob.unwritten:
             blob.write_out()
-        blob.seal()
         upload = Upload(blob, owner="the request")
         parser.let_go()
         return self.added(Owner(upload, b"".join(slices), blob=object()))

@@ -27,7 +27,7 @@ async def test_from_bytes() -> None:
 def test_nothing_is_copied_from_bytes() -> None:
     data = os.urandom(100)
     with Upload.from_bytes(data) as upload:
-        assert upload._view.blob._data is data
+        assert upload._view.blob._joined() is data
         assert upload.content_type is None
 
 

@@ -37,7 +37,6 @@ async def filling(storage: Storage) -> AsyncGenerator[Blob, None]:
 
 
 def content(blob: Blob) -> bytes:
-    blob.seal()
     with blob.open() as file:
         return file.read()
 
