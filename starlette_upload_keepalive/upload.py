@@ -124,7 +124,9 @@ class Upload(FileAnnotation, WholeFile, UploadFile):
             with source.open("rb") as file:
                 yield from chunks_of(file)
 
-        blob = Blob(storage or Storage(io_threads=None))
+        storage = storage or Storage(io_threads=None)
+        await _load_media_types(storage)
+        blob = Blob(storage)
         upload = cls._made(blob, source.name if filename is None else filename, content_type)
         try:
             await blob.fill_in_thread(read)
@@ -156,10 +158,12 @@ class Upload(FileAnnotation, WholeFile, UploadFile):
 
         Cancellation: what was read so far is dropped.
         """
-        blob = Blob(storage or Storage(io_threads=None))
+        storage = storage or Storage(io_threads=None)
+        await _load_media_types(storage)
+        blob = Blob(storage)
         upload = cls._made(blob, filename, content_type)
         try:
-            async with WriteBehind(blob.storage.threads) as behind:
+            async with WriteBehind(storage.threads) as behind:
                 async for chunk in stream:
                     blob.append(chunk)
                     if behind.is_due(blob):
@@ -346,6 +350,12 @@ class Upload(FileAnnotation, WholeFile, UploadFile):
 
     def _let_go(self) -> None:
         self._view.let_go()
+
+
+async def _load_media_types(storage: Storage) -> None:
+    """Read what the system knows of media types, which the first guess would do in the loop."""
+    if not mimetypes.inited:
+        await storage.threads.run(mimetypes.init)
 
 
 def let_go_of_all(uploads: Iterable[Upload]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import mimetypes
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -91,3 +93,29 @@ async def test_a_stream_that_fails(storage: Storage) -> None:
 async def stream_of(chunks: list[bytes]) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
+
+
+@pytest.mark.parametrize("source", ["path", "stream"])
+async def test_the_systems_media_types_are_not_read_in_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str
+) -> None:
+    """P7: by whoever comes first; the loop never blocks on the disk."""
+    threads: list[int] = []
+    init = mimetypes.init
+
+    def init_and_note() -> None:
+        threads.append(threading.get_ident())
+        init()
+
+    monkeypatch.setattr(mimetypes, "inited", False)
+    monkeypatch.setattr(mimetypes, "init", init_and_note)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"abc")
+    if source == "path":
+        upload = await Upload.from_path(path)
+    else:
+        upload = await Upload.from_stream(stream_of([b"abc"]), filename="a.png")
+    async with upload:
+        assert upload.content_type == "image/png"
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
