@@ -1,7 +1,5 @@
 """Hand an upload to work that outlives its request."""
 
-from .detaching import detach
-from .event_log import log_events
 from .exceptions import (
     Discard,
     HandlerTimeout,
@@ -19,14 +17,16 @@ from .exceptions import (
     UploadKeepAliveError,
     WouldDeadlock,
 )
-from .handler import Handler
-from .job import Job
-from .job_context import JobContext
-from .job_state import JobState, Progress
+from .files.detaching import detach
+from .files.upload import Upload
+from .jobs.event_log import log_events
+from .jobs.handler import Handler
+from .jobs.job import Job
+from .jobs.job_context import JobContext
+from .jobs.job_state import JobState, Progress
+from .jobs.retry import Retry
+from .jobs.stats import Stats
 from .middleware import UploadKeepAliveMiddleware
-from .retry import Retry
-from .stats import Stats
-from .upload import Upload
 from .uploads import Uploads
 
 __version__ = "0.1.0"

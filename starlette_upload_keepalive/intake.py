@@ -13,11 +13,11 @@ from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect
 
 from .exceptions import StorageError, UploadAborted
-from .job import Job
-from .multipart import FormItems, MultipartReader
-from .stage import Stage
-from .storage import Storage
-from .upload import Upload, let_go_of_all
+from .files.multipart import FormItems, MultipartReader
+from .files.storage import Storage
+from .files.upload import Upload, let_go_of_all
+from .jobs.job import Job
+from .jobs.stage import Stage
 
 SCOPE_KEY = "starlette_upload_keepalive"
 """Where the middleware leaves the intake in the ASGI scope."""

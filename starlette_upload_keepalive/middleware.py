@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import form_hook
-from .allocator import keep_freed_memory
+from .files.allocator import keep_freed_memory
 from .intake import SCOPE_KEY, Intake
-from .stage import current_stage
+from .jobs.stage import current_stage
 from .uploads import Uploads, route_path
 
 _MULTIPART = form_hook.MULTIPART.encode()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .job import Job
+from .jobs.job import Job
 from .testing import assert_all_closed, finish_jobs, finish_jobs_sync
 from .uploads import Uploads
 

@@ -8,11 +8,11 @@ from typing import Any
 import anyio
 
 from .exceptions import NotRunning, WouldDeadlock
-from .job import Job
-from .job_state import JobState
-from .runner import Runner
-from .stage import current_stage
-from .storage import OpenBlob
+from .files.storage import OpenBlob
+from .jobs.job import Job
+from .jobs.job_state import JobState
+from .jobs.runner import Runner
+from .jobs.stage import current_stage
 from .uploads import Uploads
 
 __all__ = ["assert_all_closed", "finish_jobs", "finish_jobs_sync"]

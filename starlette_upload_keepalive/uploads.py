@@ -13,22 +13,22 @@ from typing import Any, Literal, overload
 import anyio
 from starlette.types import Message, Receive, Scope
 
-from .callbacks import OnError, OnSuccess
-from .decorator import HandlerDecorator, ManyHandlerDecorator
-from .event_log import log_events
 from .events import Hook, Hooks
-from .handler import Handler
-from .history import JobHistory
+from .files.storage import MIB, Storage, check_least
+from .files.threads import WorkerThreads
 from .intake import Intake
-from .job import Job
-from .jobs import Jobs
-from .options import HandlerOptions, Start
-from .retry import Retry
-from .runner import Runner
-from .selection import Selection
-from .stats import Stats
-from .storage import MIB, Storage, check_least
-from .threads import WorkerThreads
+from .jobs.callbacks import OnError, OnSuccess
+from .jobs.decorator import HandlerDecorator, ManyHandlerDecorator
+from .jobs.event_log import log_events
+from .jobs.handler import Handler
+from .jobs.history import JobHistory
+from .jobs.job import Job
+from .jobs.known_jobs import Jobs
+from .jobs.options import HandlerOptions, Start
+from .jobs.retry import Retry
+from .jobs.runner import Runner
+from .jobs.selection import Selection
+from .jobs.stats import Stats
 
 AnyHandler = Handler[Any, Any, Any, Any]
 
@@ -335,7 +335,7 @@ class Uploads:
     def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""
         for handler in self._handlers.values():
-            handler._stage_selected(intake, path)
+            handler._stage_selected(intake.uploads, path, intake.stage, intake.context)
 
     async def _run_here(self, jobs: Sequence[Job[Any]]) -> None:
         """Run jobs to their end without a lifespan, in the request's own call.

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_upload_keepalive import JobState, Upload, Uploads
-from starlette_upload_keepalive.options import Start
+from starlette_upload_keepalive.jobs.options import Start
 from tests.asgi import file_part, multipart
 
 BODY = multipart(file_part(b"abc"))

@@ -33,19 +33,19 @@ UNNAMES = "without O_TMPFILE a file has a name; its bytes stay until the closer 
 COPIES = "copies the file that the user has put in the place of ours"
 NOBODY_ELSE = "after a native cancel no thread is left to take the name away"
 ALLOWED = {
-    "upload.read: os.open": OPENS_AGAIN,
-    "upload.seek: os.open": OPENS_AGAIN,
-    "view.make_writable: os.open": OPENS_AGAIN,
-    "upload.__aexit__: os.unlink": UNNAMES,
-    "upload.close: os.unlink": UNNAMES,
-    "upload.from_stream: os.unlink": UNNAMES,
-    "view.make_writable: os.unlink": UNNAMES,
-    "threads.run: os.unlink": NOBODY_ELSE,
-    "whole_file._in_thread: os.open": COPIES,
-    "whole_file._in_thread: os.path.abspath": COPIES,
-    "whole_file._in_thread: os.stat": COPIES,
-    "whole_file._in_thread: os.unlink": COPIES,
-    "whole_file._in_thread: os.writev": COPIES,
+    "files.upload.read: os.open": OPENS_AGAIN,
+    "files.upload.seek: os.open": OPENS_AGAIN,
+    "files.view.make_writable: os.open": OPENS_AGAIN,
+    "files.upload.__aexit__: os.unlink": UNNAMES,
+    "files.upload.close: os.unlink": UNNAMES,
+    "files.upload.from_stream: os.unlink": UNNAMES,
+    "files.view.make_writable: os.unlink": UNNAMES,
+    "files.threads.run: os.unlink": NOBODY_ELSE,
+    "files.whole_file._in_thread: os.open": COPIES,
+    "files.whole_file._in_thread: os.path.abspath": COPIES,
+    "files.whole_file._in_thread: os.stat": COPIES,
+    "files.whole_file._in_thread: os.unlink": COPIES,
+    "files.whole_file._in_thread: os.writev": COPIES,
 }
 """Calls that may block, as "module.coroutine: call", and why."""
 

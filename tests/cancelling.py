@@ -19,8 +19,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from starlette_upload_keepalive import Upload, Uploads, detach, multipart
-from starlette_upload_keepalive.storage import MIB
+from starlette_upload_keepalive import Upload, Uploads, detach
+from starlette_upload_keepalive.files import multipart
+from starlette_upload_keepalive.files.storage import MIB
 from tests.asgi import Part, file_part, in_messages
 from tests.asgi import multipart as encode
 from tests.leak_checks import open_descriptors

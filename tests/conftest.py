@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from starlette_upload_keepalive import Upload, Uploads, filesystem
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import Storage
+from starlette_upload_keepalive import Upload, Uploads
+from starlette_upload_keepalive.files import filesystem
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import Storage
 from tests.rules import (
     anyio_backend,
     blocking_calls,
@@ -63,7 +64,7 @@ def seen_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     def yes(_: int) -> bool:
         return True
 
-    monkeypatch.setattr("starlette_upload_keepalive.storage.marks_tell", yes)
+    monkeypatch.setattr("starlette_upload_keepalive.files.storage.marks_tell", yes)
 
 
 @pytest.fixture(params=["anonymous", "named"])

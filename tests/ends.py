@@ -12,7 +12,6 @@ import anyio.to_thread
 import pytest
 
 from starlette_upload_keepalive import Discard, Handler, Job, JobContext, Upload, Uploads
-from starlette_upload_keepalive.blob import Blob
 from starlette_upload_keepalive.events import (
     CallbackFailed,
     JobCancelled,
@@ -25,6 +24,7 @@ from starlette_upload_keepalive.events import (
     JobSubmitted,
     JobSucceeded,
 )
+from starlette_upload_keepalive.files.blob import Blob
 
 AnyHandler = Handler[Any, Any, Any, Any]
 PATIENCE = 20  # seconds, which only a failure takes

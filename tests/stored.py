@@ -12,10 +12,10 @@ import anyio.to_thread
 import pytest
 
 from starlette_upload_keepalive import Upload
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import MIB, Storage
-from starlette_upload_keepalive.threads import WorkerThreads
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.threads import WorkerThreads
 
 T = TypeVar("T")
 

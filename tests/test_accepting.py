@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from starlette_upload_keepalive import Upload, Uploads
-from starlette_upload_keepalive.options import Start
+from starlette_upload_keepalive.jobs.options import Start
 from starlette_upload_keepalive.uploads import route_path
 from tests.asgi import Part, file_part, http_scope, multipart, send_request
 from tests.running import at_work

@@ -10,7 +10,7 @@ from functools import partial
 import anyio
 import pytest
 
-from starlette_upload_keepalive.alarms import Alarms
+from starlette_upload_keepalive.jobs.alarms import Alarms
 from tests.clock import Clock, anyio_backend, clock
 
 __all__ = ["anyio_backend", "clock"]

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import resource
-from starlette_upload_keepalive.allocator import keep_freed_memory
+from starlette_upload_keepalive.files.allocator import keep_freed_memory
 
 if {kept}:
     keep_freed_memory()

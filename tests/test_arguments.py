@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from starlette_upload_keepalive import ResultTooLarge
-from starlette_upload_keepalive.arguments import MAX_RESULT_SIZE, Arguments, through_json
+from starlette_upload_keepalive.jobs.arguments import MAX_RESULT_SIZE, Arguments, through_json
 
 
 def test_arguments_are_copied() -> None:

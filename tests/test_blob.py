@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import MIB, Storage
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import MIB, Storage
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from starlette_upload_keepalive import UploadClosed
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import MIB, Storage
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import MIB, Storage
 from tests.stored import Gate, assert_empty, count_closings, make_storage
 
 pytestmark = pytest.mark.anyio

@@ -20,15 +20,10 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from starlette_upload_keepalive import (
-    JobState,
-    Upload,
-    UploadKeepAliveMiddleware,
-    Uploads,
-    saving,
-)
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.private_file import PrivateFile
+from starlette_upload_keepalive import JobState, Upload, UploadKeepAliveMiddleware, Uploads
+from starlette_upload_keepalive.files import saving
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.private_file import PrivateFile
 from tests.asgi import DISCONNECT, Answer, behind_base_http_middleware, send_request
 from tests.cancelling import (
     DATA,

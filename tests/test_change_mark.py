@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive.change_mark import ChangeMark, marks_tell
+from starlette_upload_keepalive.files.change_mark import ChangeMark, marks_tell
 
 IN_MEMORY = Path("/dev/shm")  # a tmpfs, on most Linux systems
 

@@ -24,8 +24,8 @@ from starlette_upload_keepalive import (
     Uploads,
     detach,
 )
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.storage import KIB, Storage
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.storage import KIB, Storage
 from tests.running import AnyHandler, at_work
 from tests.stored import make_upload
 

@@ -13,10 +13,10 @@ import pytest
 from starlette.datastructures import UploadFile
 
 from starlette_upload_keepalive import Upload, UploadClosed, Uploads, detach
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.checksum import Checksum
-from starlette_upload_keepalive.memory_file import MemoryFile
-from starlette_upload_keepalive.storage import MIB, Storage
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.checksum import Checksum
+from starlette_upload_keepalive.files.memory_file import MemoryFile
+from starlette_upload_keepalive.files.storage import MIB, Storage
 from tests.stored import CANCELS, Gate, WatchedThreads, assert_empty, cancel, make_upload
 
 pytestmark = pytest.mark.anyio

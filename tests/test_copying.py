@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from starlette_upload_keepalive.storage import Storage
+from starlette_upload_keepalive.files.storage import Storage
 from tests.stored import Gate, make_upload
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("only_copies")]

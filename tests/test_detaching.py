@@ -14,9 +14,9 @@ import pytest
 from starlette.datastructures import Headers, UploadFile
 
 from starlette_upload_keepalive import Upload, UploadClosed, detach
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import MIB, OpenBlob, Storage
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import MIB, OpenBlob, Storage
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ import pytest
 
 import starlette_upload_keepalive as package
 from starlette_upload_keepalive import JobState, Retry, Uploads, events, exceptions
-from starlette_upload_keepalive.jobs import Jobs
-from starlette_upload_keepalive.options import MAX_PRIORITY
+from starlette_upload_keepalive.jobs.known_jobs import Jobs
+from starlette_upload_keepalive.jobs.options import MAX_PRIORITY
 from tests.pages import ROOT
 from tests.test_architecture import ORDER
 
@@ -150,13 +150,21 @@ def test_the_tree_of_errors() -> None:
 
 
 def test_architecture_draws_each_module_in_its_place() -> None:
-    drawn = text_of("docs/architecture.md").split("```")[1]
-    modules = re.findall(r"[\w.]+(?=[,\n])", re.sub(r"^ .{10}", "", drawn, flags=re.MULTILINE))
-    assert modules == [name.removesuffix(".__init__") for name in ORDER]
+    drawn: list[str] = []
+    folder = ""
+    for line in text_of("docs/architecture.md").split("```")[1].splitlines():
+        heading, modules = line[:14].rstrip(), line[14:]
+        if heading.endswith("/"):
+            folder = f"{heading.strip(' /')}."
+            drawn.append(heading.strip(" /"))
+        elif re.match(r" \w", heading):
+            folder = ""
+        drawn += [folder + name for name in re.findall(r"[\w.]+", modules)]
+    assert drawn == [name.removesuffix(".__init__") for name in ORDER]
 
 
 def test_messages_that_can_be_found_in_the_log() -> None:
-    code = "".join(path.read_text() for path in Path(package.__path__[0]).glob("*.py"))
+    code = "".join(path.read_text() for path in Path(package.__path__[0]).rglob("*.py"))
     told = re.findall(r'"([^"|\n]*…[^"|\n]*)"', text_of("docs/failures.md"))
     assert len(told) == 6
     assert [each for each in told if each.strip("… ") not in code] == []

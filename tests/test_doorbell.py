@@ -7,7 +7,7 @@ import threading
 import anyio
 import pytest
 
-from starlette_upload_keepalive.doorbell import Doorbell
+from starlette_upload_keepalive.files.doorbell import Doorbell
 
 pytestmark = pytest.mark.anyio
 

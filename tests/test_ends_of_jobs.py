@@ -19,8 +19,8 @@ from starlette_upload_keepalive import (
     Uploads,
 )
 from starlette_upload_keepalive.events import JobCancelled, JobEvent, JobStarted
-from starlette_upload_keepalive.history import JobHistory
-from starlette_upload_keepalive.jobs import Jobs
+from starlette_upload_keepalive.jobs.history import JobHistory
+from starlette_upload_keepalive.jobs.known_jobs import Jobs
 from tests.clock import Clock, anyio_backend, clock
 from tests.timed import at_work, events, submitting, until, uploads
 from tests.works import made_of_nothing

@@ -13,10 +13,11 @@ import anyio
 import pytest
 from starlette.datastructures import UploadFile
 
-from starlette_upload_keepalive import Upload, UploadClosed, copying, detach, exposed_path
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import MIB, Storage
+from starlette_upload_keepalive import Upload, UploadClosed, detach
+from starlette_upload_keepalive.files import copying, exposed_path
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import MIB, Storage
 from tests.stored import (
     CANCELS,
     Gate,

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive import Upload, Uploads, filesystem
-from starlette_upload_keepalive.filesystem import Filesystem, SpoolAdvice, filesystem_of
-from starlette_upload_keepalive.storage import Storage
+from starlette_upload_keepalive import Upload, Uploads
+from starlette_upload_keepalive.files import filesystem
+from starlette_upload_keepalive.files.filesystem import Filesystem, SpoolAdvice, filesystem_of
+from starlette_upload_keepalive.files.storage import Storage
 from tests.stored import make_upload
 
 pytestmark = pytest.mark.anyio

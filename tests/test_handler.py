@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from starlette_upload_keepalive import JobContext, Upload, Uploads
-from starlette_upload_keepalive.handler import Handler
+from starlette_upload_keepalive.jobs.handler import Handler
 
 AnyFunction = Callable[..., Any]
 AnyHandler = Handler[Any, Any, Any, Any]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from starlette_upload_keepalive import Job, JobState, Upload
-from starlette_upload_keepalive.arguments import Arguments
-from starlette_upload_keepalive.history import JobHistory
+from starlette_upload_keepalive.jobs.arguments import Arguments
+from starlette_upload_keepalive.jobs.history import JobHistory
 from tests.works import FakeWork, made_of_nothing
 
 

@@ -26,7 +26,7 @@ from starlette_upload_keepalive import (
     Uploads,
 )
 from starlette_upload_keepalive.events import JobCancelled, JobEvent
-from starlette_upload_keepalive.retry import leaves
+from starlette_upload_keepalive.jobs.retry import leaves
 from tests.clock import AsyncioClock, Clock, anyio_backend, clock
 from tests.timed import at_work, events, register, submitting, until, uploads
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from starlette_upload_keepalive import JobContext, JobState, RetryLater, Upload, Uploads, job
+from starlette_upload_keepalive import JobContext, JobState, RetryLater, Upload, Uploads
 from starlette_upload_keepalive.events import JobDelayed, JobEvent, JobSubmitted
-from starlette_upload_keepalive.upload import let_go_of_all
+from starlette_upload_keepalive.files.upload import let_go_of_all
+from starlette_upload_keepalive.jobs import job
 from tests.clock import Clock, anyio_backend, clock
 from tests.timed import at_work, register, submitting
 

@@ -20,8 +20,8 @@ from starlette_upload_keepalive import (
     UploadClosed,
 )
 from starlette_upload_keepalive.events import Hooks, JobDelayed, JobEvent, JobStarted, JobSucceeded
-from starlette_upload_keepalive.job import StopReason
-from starlette_upload_keepalive.job_state import DONE
+from starlette_upload_keepalive.jobs.job import StopReason
+from starlette_upload_keepalive.jobs.job_state import DONE
 from tests.works import FakeWork, made
 
 

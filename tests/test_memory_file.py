@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from starlette_upload_keepalive import Upload
-from starlette_upload_keepalive.memory_file import MemoryFile
+from starlette_upload_keepalive.files.memory_file import MemoryFile
 
 
 def test_it_is_read_only() -> None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from starlette_upload_keepalive import JobState, UploadKeepAliveMiddleware
-from starlette_upload_keepalive.options import Start
+from starlette_upload_keepalive.jobs.options import Start
 from tests.answering import BODY, answering, begin, body, counting, states
 from tests.asgi import echo_app, http_scope, send_request
 

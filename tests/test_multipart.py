@@ -13,10 +13,11 @@ from anyio.lowlevel import checkpoint
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from starlette_upload_keepalive import StorageError, Upload, multipart
-from starlette_upload_keepalive.multipart import FormItems, MultipartReader
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import KIB, MIB, Storage
+from starlette_upload_keepalive import StorageError, Upload
+from starlette_upload_keepalive.files import multipart
+from starlette_upload_keepalive.files.multipart import FormItems, MultipartReader
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
 from tests.asgi import BOUNDARY, Part, file_part
 from tests.asgi import multipart as encode
 

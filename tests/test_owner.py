@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette_upload_keepalive.owner import Owner
+from starlette_upload_keepalive.files.owner import Owner
 
 
 def test_the_line_of_an_owner() -> None:

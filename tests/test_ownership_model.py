@@ -28,8 +28,8 @@ from hypothesis.stateful import (
 )
 
 from starlette_upload_keepalive import Upload, UploadClosed, detach
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.storage import Storage
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.storage import Storage
 from tests.leak_checks import open_descriptors
 from tests.stored import KINDS, assert_empty, make_storage, wait_until_idle
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive.permissions import take_owner
-from starlette_upload_keepalive.storage import Storage
+from starlette_upload_keepalive.files.permissions import take_owner
+from starlette_upload_keepalive.files.storage import Storage
 from tests.stored import make_upload
 
 pytestmark = pytest.mark.anyio
@@ -118,9 +118,9 @@ def test_a_user_without_rights(tmp_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.saving import save
-from starlette_upload_keepalive.storage import Storage
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.saving import save
+from starlette_upload_keepalive.files.storage import Storage
 
 os.chdir(sys.argv[1])
 os.setgroups([])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from starlette_upload_keepalive import UploadChanged
-from starlette_upload_keepalive.private_file import PrivateFile
+from starlette_upload_keepalive.files.private_file import PrivateFile
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from starlette_upload_keepalive import Discard, Retry, RetryLater
-from starlette_upload_keepalive.retry import leaves, verb_in
+from starlette_upload_keepalive.jobs.retry import leaves, verb_in
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup

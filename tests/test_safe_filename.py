@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pathvalidate import Platform, validate_filename
 
 from starlette_upload_keepalive import Upload
-from starlette_upload_keepalive.safe_filename import LONGEST, safe_filename, unique_filename
+from starlette_upload_keepalive.files.safe_filename import LONGEST, safe_filename, unique_filename
 
 DEVICES = [
     *("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"),

@@ -14,8 +14,9 @@ from typing import Any
 import anyio
 import pytest
 
-from starlette_upload_keepalive import UploadClosed, detach, saving
-from starlette_upload_keepalive.storage import MIB, Storage
+from starlette_upload_keepalive import UploadClosed, detach
+from starlette_upload_keepalive.files import saving
+from starlette_upload_keepalive.files.storage import MIB, Storage
 from tests.stored import CANCELS, Gate, cancel, make_upload, wait_until_idle
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,8 @@ import pytest
 from starlette.datastructures import UploadFile
 
 from starlette_upload_keepalive import Upload, detach
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import Storage
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import Storage
 from tests.stored import Gate, make_upload
 
 pytestmark = pytest.mark.anyio

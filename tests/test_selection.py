@@ -6,8 +6,8 @@ import pytest
 from starlette.datastructures import Headers
 
 from starlette_upload_keepalive import Upload, Uploads
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.selection import Selection
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.jobs.selection import Selection
 
 
 def uploaded(

@@ -18,8 +18,8 @@ from starlette_upload_keepalive import (
     Upload,
     WouldDeadlock,
 )
-from starlette_upload_keepalive.options import Start
-from starlette_upload_keepalive.stage import Stage, StagedJob
+from starlette_upload_keepalive.jobs.options import Start
+from starlette_upload_keepalive.jobs.stage import Stage, StagedJob
 from tests.works import made
 
 pytestmark = pytest.mark.anyio

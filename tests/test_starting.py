@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message
 
 from starlette_upload_keepalive import Job, JobState, Upload, Uploads, WouldDeadlock
-from starlette_upload_keepalive.options import Start
+from starlette_upload_keepalive.jobs.options import Start
 from tests.asgi import http_scope, send_request
 from tests.running import at_work
 from tests.sites import BODY, fastapi_request, outcomes, reading, starlette

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.storage import MIB, MemoryBudget, Storage
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.storage import MIB, MemoryBudget, Storage
 
 
 def test_a_budget_is_never_overdrawn() -> None:

@@ -19,7 +19,7 @@ from starlette_upload_keepalive import (
     UploadClosed,
     Uploads,
 )
-from starlette_upload_keepalive.handler import Handler
+from starlette_upload_keepalive.jobs.handler import Handler
 
 AnyFunction = Callable[..., Any]
 AnyHandler = Handler[Any, Any, Any, Any]

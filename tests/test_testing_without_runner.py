@@ -21,9 +21,9 @@ from starlette_upload_keepalive import (
     UploadKeepAliveMiddleware,
     Uploads,
 )
-from starlette_upload_keepalive.runner import Runner
+from starlette_upload_keepalive.files.threads import WorkerThreads
+from starlette_upload_keepalive.jobs.runner import Runner
 from starlette_upload_keepalive.testing import finish_jobs, finish_jobs_sync
-from starlette_upload_keepalive.threads import WorkerThreads
 from tests.asgi import lifespan
 from tests.finishing import Finished, app_of, in_a_thread, outcomes, post, submit
 

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from starlette_upload_keepalive.threads import Closer, WorkerThreads
+from starlette_upload_keepalive.files.threads import Closer, WorkerThreads
 from tests.stored import CANCELS, PATIENCE, Gate, WatchedThreads, cancel
 
 pytestmark = pytest.mark.anyio

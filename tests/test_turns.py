@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from starlette_upload_keepalive import Job
-from starlette_upload_keepalive.options import HandlerOptions
-from starlette_upload_keepalive.turns import Turns
+from starlette_upload_keepalive.jobs.options import HandlerOptions
+from starlette_upload_keepalive.jobs.turns import Turns
 from tests.works import FakeWork, made_of_nothing
 
 

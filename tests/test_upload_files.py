@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from starlette_upload_keepalive import Upload
-from starlette_upload_keepalive.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import MIB, Storage
 from tests.stored import make_upload
 
 pytestmark = pytest.mark.anyio

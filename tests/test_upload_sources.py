@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from starlette_upload_keepalive import Upload
-from starlette_upload_keepalive.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import MIB, Storage
 
 pytestmark = pytest.mark.anyio
 

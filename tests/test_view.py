@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from starlette_upload_keepalive import UploadClosed
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.storage import MIB, Storage
-from starlette_upload_keepalive.view import View, chunks_of
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.view import View, chunks_of
 from tests.stored import CANCELS, Gate, cancel, count_closings, wait_until_idle
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from starlette_upload_keepalive import UploadClosed
-from starlette_upload_keepalive.storage import Storage
+from starlette_upload_keepalive.files.storage import Storage
 from tests.stored import make_upload
 
 pytestmark = pytest.mark.anyio

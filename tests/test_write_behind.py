@@ -11,12 +11,12 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from starlette_upload_keepalive import write_behind
-from starlette_upload_keepalive.blob import Blob
-from starlette_upload_keepalive.private_file import PrivateFile
-from starlette_upload_keepalive.storage import KIB, MIB, Storage
-from starlette_upload_keepalive.threads import WorkerThreads
-from starlette_upload_keepalive.write_behind import WriteBehind
+from starlette_upload_keepalive.files import write_behind
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
+from starlette_upload_keepalive.files.threads import WorkerThreads
+from starlette_upload_keepalive.files.write_behind import WriteBehind
 from tests.stored import CANCELS, Gate, cancel, count_closings, wait_until_idle
 
 pytestmark = pytest.mark.anyio

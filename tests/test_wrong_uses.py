@@ -19,7 +19,7 @@ from starlette_upload_keepalive import (
     Uploads,
     detach,
 )
-from starlette_upload_keepalive.memory_file import MemoryFile
+from starlette_upload_keepalive.files.memory_file import MemoryFile
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette_upload_keepalive import Job, Upload
-from starlette_upload_keepalive.arguments import Arguments
 from starlette_upload_keepalive.events import Hooks
-from starlette_upload_keepalive.options import HandlerOptions, RunIn
+from starlette_upload_keepalive.jobs.arguments import Arguments
+from starlette_upload_keepalive.jobs.options import HandlerOptions, RunIn
 
 
 @dataclass(eq=False)

@@ -15,7 +15,7 @@ from starlette_upload_keepalive.events import (
     JobSubmitted,
     JobSucceeded,
 )
-from starlette_upload_keepalive.retry import verb_in
+from starlette_upload_keepalive.jobs.retry import verb_in
 
 try:
     from opentelemetry import trace

@@ -16,7 +16,7 @@ from starlette_upload_keepalive.events import (
     JobSubmitted,
     JobSucceeded,
 )
-from starlette_upload_keepalive.job_state import DONE
+from starlette_upload_keepalive.jobs.job_state import DONE
 from starlette_upload_keepalive.uploads import Uploads
 
 try:

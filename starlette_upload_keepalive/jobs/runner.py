@@ -13,11 +13,12 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import checkpoint, current_token
 
-from .exceptions import NotRunning
+from starlette_upload_keepalive.exceptions import NotRunning
+from starlette_upload_keepalive.files.threads import WorkerThreads
+
 from .executor import Executor
 from .job import Job
 from .stage import NOT_RUNNING
-from .threads import WorkerThreads
 
 T = TypeVar("T")
 

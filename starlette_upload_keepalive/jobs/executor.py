@@ -14,17 +14,18 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
+from starlette_upload_keepalive.events import JobOverran
+from starlette_upload_keepalive.exceptions import Discard, RetryLater
+from starlette_upload_keepalive.files.threads import WorkerThreads
+
 from .alarms import Alarm, Alarms
 from .attempt import Outcome, Stopped, attempt
 from .callbacks import call_back, callback_of
-from .events import JobOverran
-from .exceptions import Discard, RetryLater
 from .job import Job
 from .job_state import JobState
 from .options import RunIn
 from .retry import check_seconds, verb_in
 from .stage import Stage
-from .threads import WorkerThreads
 from .turns import Turns
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .events import (
+from starlette_upload_keepalive.events import (
     CallbackFailed,
     JobCancelled,
     JobDelayed,

@@ -14,8 +14,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
+from starlette_upload_keepalive.exceptions import StorageError, StorageFull, TooManyOpenFiles
+
 from .blob import Blob
-from .exceptions import StorageError, StorageFull, TooManyOpenFiles
 from .storage import KIB, Storage
 from .upload import Origin, Upload, let_go_of_all
 from .write_behind import WriteBehind

@@ -7,9 +7,10 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from starlette.datastructures import UploadFile
 
+from starlette_upload_keepalive.files.upload import Upload
+
 from .handler import Handler
 from .job_context import JobContext
-from .upload import Upload
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import BinaryIO
 
+from starlette_upload_keepalive.exceptions import UploadClosed
+
 from .blob import Blob
-from .exceptions import UploadClosed
 from .owner import Owner
 from .storage import MIB
 

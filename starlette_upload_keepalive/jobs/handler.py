@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from starlette.datastructures import UploadFile
 
+from starlette_upload_keepalive.events import Hooks
+from starlette_upload_keepalive.exceptions import NotAccepted, NotRunning
+from starlette_upload_keepalive.files.upload import Upload
+
 from .arguments import Arguments
-from .events import Hooks
-from .exceptions import NotAccepted, NotRunning
 from .history import JobHistory
-from .intake import Intake
 from .job import Job
 from .job_context import JobContext
 from .options import HandlerOptions, RunIn
 from .selection import Selection
 from .signature import runs_in, wants_context
 from .stage import NOT_RUNNING, Stage, StagedJob, current_stage
-from .upload import Upload
 
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D")
@@ -114,15 +114,17 @@ class Handler(Generic[F, D, P, R]):
         """
         return self._submit(upload, args, kwargs, waive=True)
 
-    def _stage_selected(self, intake: Intake, path: str) -> None:
+    def _stage_selected(
+        self, uploads: Sequence[Upload], path: str, stage: Stage, context: Context
+    ) -> None:
         """Stage a job for each file of a form that the handler runs for by itself."""
         if self._selection is None:
             return
-        for group in self._selection.groups(intake.uploads, path):
-            job = self._job(group, Arguments(), intake.context.copy())
+        for group in self._selection.groups(uploads, path):
+            job = self._job(group, Arguments(), context.copy())
             staged = self._staged(job, group, self._selection.accepts)
             try:
-                intake.stage.add(staged)
+                stage.add(staged)
             except NotAccepted:  # the form was asked for after an answer that rejects it
                 staged.drop("its request was not accepted")
 

@@ -10,7 +10,7 @@ from re import Pattern
 
 from starlette.routing import compile_path
 
-from .upload import Upload
+from starlette_upload_keepalive.files.upload import Upload
 
 
 @dataclass(frozen=True)

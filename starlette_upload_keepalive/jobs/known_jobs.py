@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from .exceptions import JobNotFound, NotRunning, UploadClosed
+from starlette_upload_keepalive.exceptions import JobNotFound, NotRunning, UploadClosed
+
 from .history import JobHistory
 from .job import Job
 from .job_state import JobState

@@ -11,12 +11,13 @@ from typing import Any
 import anyio
 from anyio import CancelScope
 
+from starlette_upload_keepalive.exceptions import HandlerTimeout
+from starlette_upload_keepalive.files.threads import WorkerThreads
+from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
+
 from .arguments import MAX_RESULT_SIZE, through_json
-from .exceptions import HandlerTimeout
 from .job import Job
 from .stage import Stage, current_stage
-from .threads import WorkerThreads
-from .upload import Upload, let_go_of_all
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from anyio import CancelScope
 
+from starlette_upload_keepalive.events import CallbackFailed
+from starlette_upload_keepalive.files.threads import WorkerThreads
+
 from .attempt import Stopped, in_thread, task_is_cancelled
-from .events import CallbackFailed
 from .job import Job
 from .job_state import JobState
 from .signature import runs_in
-from .threads import WorkerThreads
 
 OnSuccess = Callable[[Job[Any]], object]
 OnError = Callable[[Job[Any], BaseException], object]

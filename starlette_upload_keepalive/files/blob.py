@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn, cast
 
+from starlette_upload_keepalive.exceptions import UploadClosed
+
 from .checksum import Checksum
-from .exceptions import UploadClosed
 from .memory_file import MemoryFile
 from .owner import Owner
 from .private_file import PrivateFile

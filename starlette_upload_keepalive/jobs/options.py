@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+from starlette_upload_keepalive.files.storage import check_least
+
 from .retry import Retry, check_seconds
-from .storage import check_least
 
 Start = Literal["end", "response"]
 RunIn = Literal["thread", "loop"]

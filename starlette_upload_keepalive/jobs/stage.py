@@ -11,10 +11,11 @@ from typing import Any
 import anyio
 from anyio import TaskInfo
 
-from .exceptions import NotAccepted, NotRunning, WouldDeadlock
+from starlette_upload_keepalive.exceptions import NotAccepted, NotRunning, WouldDeadlock
+from starlette_upload_keepalive.files.upload import Upload
+
 from .job import Job
 from .options import Start
-from .upload import Upload
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from starlette_upload_keepalive.exceptions import UploadChanged
+
 from .change_mark import ChangeMark
-from .exceptions import UploadChanged
 
 if TYPE_CHECKING:
     from typing_extensions import Self

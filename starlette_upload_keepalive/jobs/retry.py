@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
-from .exceptions import LONGEST_WAIT, Discard, RetryLater
+from starlette_upload_keepalive.exceptions import LONGEST_WAIT, Discard, RetryLater
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup

@@ -8,8 +8,9 @@ from typing import BinaryIO
 
 from starlette.datastructures import UploadFile
 
+from starlette_upload_keepalive.exceptions import UploadClosed
+
 from .blob import Blob
-from .exceptions import UploadClosed
 from .private_file import PrivateFile
 from .storage import Storage
 from .upload import Upload

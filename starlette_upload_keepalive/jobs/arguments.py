@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .exceptions import ResultTooLarge
-from .storage import KIB
+from starlette_upload_keepalive.exceptions import ResultTooLarge
+from starlette_upload_keepalive.files.storage import KIB
 
 MAX_RESULT_SIZE = 64 * KIB
 

@@ -13,8 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
-from .arguments import Arguments
-from .events import (
+from starlette_upload_keepalive.events import (
     Hooks,
     JobCancelled,
     JobDelayed,
@@ -25,10 +24,12 @@ from .events import (
     JobSubmitted,
     JobSucceeded,
 )
+from starlette_upload_keepalive.files.storage import KIB
+from starlette_upload_keepalive.files.upload import Origin, Upload, let_go_of_all
+
+from .arguments import Arguments
 from .job_state import DONE, JobState, Progress
 from .options import HandlerOptions, RunIn
-from .storage import KIB
-from .upload import Origin, Upload, let_go_of_all
 
 R = TypeVar("R")
 E = TypeVar("E", bound=JobEvent)

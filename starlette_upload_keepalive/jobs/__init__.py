@@ -1,0 +1,1 @@
+"""Jobs: what handlers are, when their jobs run, and what becomes of them."""
