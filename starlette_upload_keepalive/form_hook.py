@@ -26,11 +26,15 @@ class _Hook(Protocol):
     async def __call__(self, request: Request, **limits: Any) -> FormData: ...
 
 
-def install() -> None:
-    """Wrap ``Request._get_form``. Again does nothing."""
+def install() -> bool:
+    """Wrap ``Request._get_form``. Again does nothing.
+
+    Returns:
+        Whether it was not wrapped before.
+    """
     original: Any = Request._get_form
     if hasattr(original, "original"):
-        return
+        return False
 
     async def _get_form(request: Request, **limits: Any) -> FormData:
         intake: Intake | None = request.scope.get(SCOPE_KEY)
@@ -50,6 +54,7 @@ def install() -> None:
     hook = cast("_Hook", _get_form)
     hook.original = original
     Request._get_form = hook  # type: ignore[method-assign,assignment]
+    return True
 
 
 def uninstall() -> None:

@@ -40,8 +40,8 @@ class UploadKeepAliveMiddleware:
             raise TypeError(f"uploads must be an Uploads, such as Uploads(), not {uploads!r}.")
         self.app = app
         self.uploads = uploads
-        form_hook.install()
-        keep_freed_memory()
+        if form_hook.install():  # the first in this process
+            keep_freed_memory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""

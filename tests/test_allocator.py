@@ -10,12 +10,14 @@ import pytest
 
 SCRIPT = """
 import resource
-from starlette_upload_keepalive.files.allocator import keep_freed_memory
+from starlette_upload_keepalive import UploadKeepAliveMiddleware
+
+async def app(scope, receive, send): ...
 
 if {kept}:
-    keep_freed_memory()
+    UploadKeepAliveMiddleware(app)
 
-def take_and_free() -> None:
+def take_and_free():
     messages = [bytearray(1024 * 1024) for _ in range(4)]
 
 take_and_free()

@@ -66,14 +66,14 @@ async def test_it_is_installed_once_and_can_be_removed(starlettes_own: Any) -> N
     hook = Request._get_form
     assert hook is not starlettes_own
     UploadKeepAliveMiddleware(echo_app())
-    form_hook.install()
+    assert not form_hook.install()
     assert Request._get_form is hook
 
     form_hook.uninstall()
     assert Request._get_form is starlettes_own
     form_hook.uninstall()
     assert Request._get_form is starlettes_own
-    form_hook.install()
+    assert form_hook.install()
     assert Request._get_form is not starlettes_own
 
 

@@ -15,6 +15,7 @@ def keep_freed_memory() -> None:
     exceeds a threshold, of 128 KiB at first, and asks for it again for the next
     message: a page fault for each 4 KiB of an upload, which took up to half of
     its time. To free one larger block raises the threshold to twice its size
-    (mallopt(3), "dynamic mmap threshold"). Other allocators don't mind.
+    (mallopt(3), "dynamic mmap threshold"), once for the whole process: again it
+    would only cost time. Other allocators don't mind.
     """
     bytes(_BLOCK)
