@@ -44,7 +44,9 @@ def install() -> bool:
         if not _is_multipart(content_type):
             return cast("FormData", await original(request, **limits))
         try:
-            request._form = await intake.form(content_type, request.stream(), **limits)
+            request._form = await intake.form(
+                content_type, request.stream(), size=_size_of_body(request), **limits
+            )
         except MultiPartException as error:
             if "app" in request.scope:
                 raise HTTPException(status_code=400, detail=error.message) from error
@@ -63,6 +65,13 @@ def uninstall() -> None:
     # functools.wraps gives our attributes to another's hook, and __wrapped__ besides.
     if hasattr(hook, "original") and not hasattr(hook, "__wrapped__"):
         Request._get_form = hook.original  # type: ignore[method-assign]
+
+
+def _size_of_body(request: Request) -> int | None:
+    for name, value in request.headers.raw:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return None
 
 
 def _is_multipart(content_type: str) -> bool:

@@ -44,7 +44,7 @@ class Intake:
         method: The method of the request.
         path: Its path, as the app routes it.
         on_parsed: Called with the intake and the path once the form is complete.
-        waits: Whether somebody may wait for its jobs.
+        submits: Whether jobs are likely to be submitted.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Intake:
         path: str,
         on_parsed: Callable[[Intake, str], None],
         *,
-        waits: bool = True,
+        submits: bool = True,
     ) -> None:
         self.request: str = f"{method} {path}"
         self.uploads: list[Upload] = []
-        self.stage: Stage = Stage(waits=waits)
+        self.stage: Stage = Stage(submits=submits)
         self.context: Context = copy_context()
         self._on_parsed = {on_parsed: path}
         self._storage = storage
@@ -82,13 +82,19 @@ class Intake:
             on_parsed(self, path)
 
     async def form(
-        self, content_type: str, stream: AsyncGenerator[bytes, None], **limits: Any
+        self,
+        content_type: str,
+        stream: AsyncGenerator[bytes, None],
+        *,
+        size: int | None = None,
+        **limits: Any,
     ) -> RequestForm:
         """Parse the form, or return the one that was parsed before (divergence 5).
 
         Args:
             content_type: The request's.
             stream: The request's body.
+            size: Its bytes, if they are known.
             limits: Those of ``Request.form()``.
 
         Raises:
@@ -108,7 +114,7 @@ class Intake:
                     raise self._failure or RuntimeError(_CANCELLED)
                 self._begun = self._is_parsing = True
                 try:
-                    items = await self._parse(content_type, stream, **limits)
+                    items = await self._parse(content_type, stream, size=size, **limits)
                 finally:
                     self._is_parsing = False
                     if self._parsed is not None:

@@ -314,7 +314,7 @@ class Uploads:
             scope["method"],
             route_path(scope),
             self._stage_selected,
-            waits=bool(self._handlers),
+            submits=bool(self._handlers),
         )
         self._intakes.add(intake)
         return intake

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -125,6 +126,27 @@ async def test_handler_can_not_wait_for_its_child(uploads: Uploads, upload: Uplo
 
     async with at_work(uploads):
         assert (await parent.submit(upload).wait()).result == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_handler_that_renames_its_task_can_not_wait_either(
+    uploads: Uploads, upload: Upload
+) -> None:
+    """As those do who trace or log by the names of tasks."""
+    gate = Gate(uploads, "loop")
+
+    @uploads.handler()
+    async def parent(upload: Upload) -> bool:
+        task = asyncio.current_task()
+        assert task is not None
+        task.set_name("resizing")
+        with pytest.raises(WouldDeadlock):
+            await gate.handler.submit(upload, 1).wait()
+        gate.open()
+        return True
+
+    async with at_work(uploads):
+        assert (await parent.submit(upload).wait()).result is True
 
 
 async def test_handler_can_wait_for_what_it_starts_now(uploads: Uploads, upload: Upload) -> None:

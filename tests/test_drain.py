@@ -112,7 +112,7 @@ async def test_thread_is_asked_when_its_task_is_cancelled_natively() -> None:
         with Upload.from_bytes(b"data") as upload:
             job = handler.submit_now(upload)
         await asyncio.to_thread(started.wait)
-        (task,) = [task for task in asyncio.all_tasks() if task.get_name() == job.id]
+        (task,) = [task for task in asyncio.all_tasks() if "Executor._run" in task.get_name()]
         task.cancel()
         await job.wait()
     assert job.state is JobState.CANCELLED

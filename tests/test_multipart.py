@@ -96,6 +96,24 @@ async def test_files_that_share_a_message(memory_max_size: int, size: int) -> No
             assert await upload.read() == data
 
 
+async def test_a_message_may_be_a_buffer_that_is_used_again() -> None:
+    """Against the ASGI specification; but nobody would notice that the file is another."""
+    data = os.urandom(3 * MIB)
+    body = encode(file_part(data))
+    buffer = bytearray(256 * KIB)
+
+    async def reusing() -> AsyncGenerator[Any, None]:
+        whole = len(body) - len(body) % len(buffer)
+        for start in range(0, whole, len(buffer)):
+            buffer[:] = body[start : start + len(buffer)]
+            yield buffer
+        yield body[whole:]
+
+    (upload,) = uploads_of(await feed(reader(), reusing()))
+    async with upload:
+        assert await upload.read() == data
+
+
 async def test_small_pieces_are_gathered() -> None:
     data = os.urandom(9000)
     body = encode(file_part(data))

@@ -112,6 +112,8 @@ def test_letters_and_digits_of_all_scripts_stay(name: str) -> None:
         ("\ud800", "file"),
         (".png", "file.png"),
         ("\u202e.png", "file.png"),
+        ("\u3164\u115f\u2800\uffa0\u034f\ufe0f\u17b4.png", "file.png"),
+        ("a\u3164b.png", "ab.png"),
         (".htaccess", "file.htaccess"),
         ("- .jpg", "file.jpg"),
         # Paths: the last component counts.

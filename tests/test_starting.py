@@ -114,6 +114,27 @@ async def test_job_is_only_staged_until_the_end(uploads: Uploads) -> None:
 # Waiting for a job
 
 
+@pytest.mark.parametrize("whose", ["others", "late"])
+async def test_request_can_not_wait_for_a_job_that_nobody_expected(
+    uploads: Uploads, whose: str
+) -> None:
+    """Of a handler that the middleware does not know, or that came while the request was served."""
+    raised: list[str] = []
+
+    async def endpoint(request: Request) -> Response:
+        photo: Any = (await request.form())["photo"]
+        job = uploads.handler()(reading).submit(photo)
+        with pytest.raises(WouldDeadlock):
+            await job.wait()
+        raised.append(whose)
+        return Response()
+
+    async with at_work(uploads):
+        await send_request(starlette(endpoint, uploads if whose == "late" else Uploads()), BODY)
+
+    assert raised == [whose]
+
+
 @pytest.mark.parametrize("place", ["endpoint", "background task", "stream", "child task"])
 async def test_request_can_not_wait_for_its_own_job(uploads: Uploads, place: str) -> None:
     handler = uploads.handler()(reading)

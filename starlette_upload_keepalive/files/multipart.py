@@ -33,7 +33,9 @@ _NO_HANDLE = {errno.EMFILE, errno.ENFILE}
 _PLAIN_CONTENT_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:?-]+)", re.ASCII)
 _PLAIN_DISPOSITION = re.compile(rb'form-data; name="([^"\\]*)"(?:; filename="([^"\\]*)")?')
 
-# From here on a slice for the disk is not copied; until it is written it keeps its message.
+# From here on a slice for the disk is not copied; until it is written it keeps its message. One of
+# a bytearray always is: a middleware that sends those, against the ASGI specification, may use it
+# again.
 _VIEW = 64 * KIB
 
 INVALID = "Invalid multipart data."
@@ -50,6 +52,7 @@ class MultipartReader:
 
     Args:
         content_type: The request's.
+        size: The bytes of the body, if they are known.
         storage: Where files are to live.
         owner: Who owns the uploads, for people.
         origin: What can veto the uploads' jobs.
@@ -62,6 +65,7 @@ class MultipartReader:
         self,
         content_type: str,
         *,
+        size: int | None = None,
         storage: Storage,
         owner: str,
         origin: Origin | None = None,
@@ -70,6 +74,7 @@ class MultipartReader:
         max_part_size: int = 1024 * 1024,
     ) -> None:
         self._content_type = content_type
+        self._size = size
         self._storage = storage
         self._owner = owner
         self._origin = origin
@@ -111,7 +116,7 @@ class MultipartReader:
         """
         try:
             parser = self._parser()
-            async with WriteBehind(self._storage.threads) as behind:
+            async with WriteBehind(self._storage.threads, size=self._size) as behind:
                 async for data in stream:
                     parser.write(data)
                     if self._unwritten or (self._blob is not None and behind.is_due(self._blob)):
@@ -235,10 +240,10 @@ class MultipartReader:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._blob is not None:
-            if end - start < _VIEW or end - start == len(data):
-                self._blob.append(data[start:end])
-            else:
+            if _VIEW <= end - start < len(data) and type(data) is bytes:
                 self._blob.append(memoryview(data)[start:end])
+            else:
+                self._blob.append(data[start:end])
             return
         if len(self._field_data) + end - start > self._max_part_size:
             limit = int(self._max_part_size / 1024)

@@ -17,6 +17,12 @@ _REFUSED = re.compile(r'[<>:"|?*]')
 _NOT_FIRST = " .-~$"
 _NOT_LAST = " ."
 _SUFFIX = re.compile(r"\.\w{1,16}")
+# Letters and marks that nothing is drawn for: Unicode's Default_Ignorable_Code_Point that is in no
+# category of such, and the empty pattern of Braille.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 # Devices of Windows, whatever follows after a dot; and it takes ¹²³ for digits there.
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)
 
@@ -32,7 +38,7 @@ def safe_filename(name: str | None, *, longest: int = LONGEST) -> str:
         longest: The most bytes in UTF-8. The suffix is kept.
     """
     last = _SEPARATORS.split(name or "")[-1]
-    visible = "".join(map(_visible, last))
+    visible = "".join(map(_visible, _BLANK.sub("", last)))
     plain = _REFUSED.sub("_", unicodedata.normalize("NFC", visible)).rstrip(_NOT_LAST)
     stem, suffix = _split(plain)
     stem = _cut(stem.lstrip(_NOT_FIRST), longest - len(suffix.encode())).rstrip(_NOT_LAST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import queue
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,12 +46,15 @@ class WriteBehind:
 
     Args:
         threads: Where the writes happen, one at a time. A thread is taken only
-            while there is something to write.
+            while there is something to write, and left when others want one.
+        size: How many bytes may come, if that is known. Few are not worth the
+            preparation: those that belong on disk all the same are waited for.
     """
 
-    def __init__(self, threads: WorkerThreads) -> None:
+    def __init__(self, threads: WorkerThreads, *, size: int | None = None) -> None:
         self._threads = threads
-        self._tasks: TaskGroup | None = None  # only where there is something to write
+        self._is_large = size is None or size > _LEAST
+        self._tasks: TaskGroup | None = None
         self._scope: anyio.CancelScope | None = None  # of the writer, if there is one
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         # Each is counted by one thread alone, and looked at by both.
@@ -58,10 +62,16 @@ class WriteBehind:
         self._written = 0
         self._waits = False
         self._doorbell: Doorbell | None = None  # only where the disk is slower than the client
+        self._turn_over: anyio.Event | None = None
         self._ended: anyio.Event | None = None
         self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
+        if self._is_large:
+            # Before anything is received: whatever sends may hold a cancel scope of its own open
+            # from one message to the next, and scopes must be left in the order of entering.
+            self._tasks = anyio.create_task_group()
+            await self._tasks.__aenter__()
         return self
 
     async def __aexit__(
@@ -93,7 +103,7 @@ class WriteBehind:
     @property
     def begun(self) -> bool:
         """Whether anything was handed over to it."""
-        return self._tasks is not None
+        return self._handed_over > 0
 
     def is_due(self, blob: Blob) -> bool:
         """Whether a blob has collected enough to be worth a write."""
@@ -108,20 +118,21 @@ class WriteBehind:
 
         Cancellation: the thread finishes what it is writing; it owns the blob meanwhile.
         """
+        write = _Write(blob, blob.take_batch(), blob.own("a write in progress"))
         if self._tasks is None:
-            self._tasks = anyio.create_task_group()
-            await self._tasks.__aenter__()
-        self._queue.put(_Write(blob, blob.take_batch(), blob.own("a write in progress")))
+            await self._threads.run(
+                partial(blob.write_batch, write.batch), let_go=write.owner.let_go
+            )
+            return
+        self._queue.put(write)
         self._handed_over += 1
         if self._scope is None:
             self._scope = anyio.CancelScope(shield=True)
             self._tasks.start_soon(self._run_writer, self._scope)
         while self._under_way >= _MOST and self._failure is None:
-            if self._doorbell is None:
-                self._doorbell = Doorbell()
             self._waits = True
             if self._under_way >= _MOST:  # perhaps the thread was done before it saw us wait
-                await self._doorbell.wait()
+                await self._wait_for_thread()
             self._waits = False
         self._raise_failure()
 
@@ -143,22 +154,40 @@ class WriteBehind:
     def _under_way(self) -> int:
         return self._handed_over - self._written
 
+    async def _wait_for_thread(self) -> None:
+        """Wait until it has written something."""
+        if self._doorbell is None and not self._threads.wanted:
+            # With no descriptor left, the end of its turn will tell.
+            with suppress(OSError):
+                self._doorbell = Doorbell()
+        if self._doorbell is None:
+            self._turn_over = anyio.Event()
+            await self._turn_over.wait()
+        else:
+            await self._doorbell.wait()
+
     async def _run_writer(self, scope: anyio.CancelScope) -> None:
         try:
             with scope:
                 while not self._queue.empty():  # else what came as the thread ended is forgotten
                     await self._threads.run(self._write_queued, abandon_on_cancel=True)
+                    if self._turn_over is not None:
+                        self._turn_over.set()
         except Exception as error:  # noqa: BLE001 - raised where the body is read
             self._failure = error
         finally:
             self._scope = None
             if self._doorbell is not None:
                 self._doorbell.ring()
-            if self._ended is not None:
-                self._ended.set()
+            for event in (self._turn_over, self._ended):
+                if event is not None:
+                    event.set()
 
     def _write_queued(self) -> None:
-        """Write what is handed over, until nothing more comes."""
+        """Write what is handed over, until nothing more comes or others want the thread.
+
+        The next turn is after theirs: threads are given to those who have asked first.
+        """
         with suppress(queue.Empty):
             while (write := self._queue.get(timeout=_LINGER)) is not None:
                 try:
@@ -169,6 +198,10 @@ class WriteBehind:
                 self._written += 1
                 if self._waits and self._doorbell is not None:
                     self._doorbell.ring()
+                elif self._waits:
+                    return  # which tells the event loop as well
+                if self._threads.wanted:
+                    return
 
     def _drop_queue(self) -> None:
         with suppress(queue.Empty):

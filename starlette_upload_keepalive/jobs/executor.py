@@ -214,10 +214,7 @@ class Executor:
             while (job := turns.claim()) is not None:
                 self._running[job] = CancelScope()
                 # In the context that the job was submitted in.
-                job._context.run(self._begin, job, self._tasks)
-
-    def _begin(self, job: Job[Any], tasks: TaskGroup) -> None:
-        tasks.start_soon(self._run, job, name=job.id)  # the name by which its stage knows the task
+                job._context.run(self._tasks.start_soon, self._run, job)
 
     async def _run(self, job: Job[Any]) -> None:
         outcome: Outcome | None = None

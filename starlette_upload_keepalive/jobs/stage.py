@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-from anyio import TaskInfo
 
 from starlette_upload_keepalive.exceptions import NotAccepted, NotRunning, WouldDeadlock
 from starlette_upload_keepalive.files.upload import Upload
@@ -50,24 +49,22 @@ class StagedJob:
 class Stage:
     """The jobs of one request, from submit to accept to release.
 
-    Must be made in the task that the request runs in.
+    Must be made in the task that the request, or the job, runs in.
 
     Args:
-        parent_id: The job that submits them, if one does. Its task bears it as its name.
-        waits: Whether somebody may wait for its jobs. In its own task that is refused.
+        parent_id: The job that submits them, if one does.
+        submits: Whether jobs are likely to be submitted. If not, its task is only
+            asked for with the first of them: a form without handlers need not pay.
     """
 
-    def __init__(self, parent_id: str | None = None, *, waits: bool = True) -> None:
+    def __init__(self, parent_id: str | None = None, *, submits: bool = True) -> None:
         self.parent_id = parent_id
         self._staged: list[StagedJob] = []
         self._vetoed: dict[int, Upload] = {}
         self._status: int | None = None
         self._answered = False
         self._ended = False
-        # The id or the name of its own task: to give a name costs less than to ask for an id.
-        self._task: int | str | None = parent_id
-        if parent_id is None and waits:
-            self._task = anyio.get_current_task().id
+        self._task_id: int | None = anyio.get_current_task().id if submits else None
         self._lock = threading.RLock()  # sync endpoints submit from threads
 
     def add(self, staged: StagedJob) -> None:
@@ -157,6 +154,8 @@ class Stage:
         return self._ended
 
     def _hold(self, staged: StagedJob) -> None:
+        if self._task_id is None:
+            self._task_id = _current_task_id()
         staged.job._held_by = self._raise_in_own_task
         self._staged.append(staged)
 
@@ -172,15 +171,22 @@ class Stage:
         return taken
 
     def _raise_in_own_task(self) -> None:
-        tasks = {task.id: task for task in anyio.get_running_tasks()}
-        task: TaskInfo | None = anyio.get_current_task()
-        while task is not None:
-            if self._task in (task.id, task.name):
+        parents = {task.id: task.parent_id for task in anyio.get_running_tasks()}
+        task_id: int | None = anyio.get_current_task().id
+        while task_id is not None:
+            if task_id == self._task_id:
                 raise WouldDeadlock(
                     "The job starts after the request that staged it, so the request can't wait "
                     "for it. Return the job's id, or use submit_now()."
                 )
-            task = None if task.parent_id is None else tasks.get(task.parent_id)
+            task_id = parents.get(task_id)
+
+
+def _current_task_id() -> int | None:
+    try:
+        return anyio.get_current_task().id
+    except RuntimeError:  # in a thread: who waits there waits in a task of its own
+        return None
 
 
 _VETOED = "its upload was vetoed"
