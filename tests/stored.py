@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -130,6 +131,17 @@ def make_upload(storage: Storage, data: bytes, owner: str = "the test") -> Uploa
     upload = Upload(blob, owner=owner, filename="a.bin", field_name="files")
     parser.let_go()
     return upload
+
+
+@asynccontextmanager
+async def filling(storage: Storage) -> AsyncGenerator[Blob, None]:
+    """A blob that is owned for as long as the block lasts."""
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    try:
+        yield blob
+    finally:
+        owner.let_go()
 
 
 def wait_until_idle(storage: Storage) -> None:

@@ -260,6 +260,22 @@ async def test_a_full_disk_is_507_with_the_cause_logged(
     assert causes(caplog) == [errno.ENOSPC]
 
 
+async def test_a_quota_that_is_used_up_is_507(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P7, divergence 3."""
+
+    def used_up(*_: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    async with healthy_again() as app:
+        with monkeypatch.context() as patch:
+            patch.setattr(PrivateFile, "write", used_up)
+            answer = await app.post(multipart(file_part(bytes(2 * MIB))))
+        assert answer.status == 507
+    assert causes(caplog) == [errno.EDQUOT]
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 async def test_no_descriptor_left_is_503_with_the_cause_logged(
     number: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ import pytest
 
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +81,30 @@ def test_many_small_slices_take_little_more_than_their_bytes() -> None:
     owner.let_go()
 
 
+def test_a_large_slice_is_kept_as_it_is() -> None:
+    """P12: to gather it with others would copy it."""
+    blob, large = Blob(Storage()), bytes(4 * KIB)
+    owner = blob.own("the test")
+    for piece in (b"x", large, b"y", b"z", large):
+        blob.append(piece)
+    assert [piece is large for piece in blob._pending] == [False, True, False, True]
+    owner.let_go()
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_bytes_are_kept_once_and_not_longer_than_needed(read: bool) -> None:
+    """P7: whoever holds a closed blob, such as an error's traceback, holds no bytes."""
+    blob = Blob(Storage())
+    owner = blob.own("the test")
+    blob.append(b"x" * 5000)
+    blob.append(b"y" * 5000)
+    if read:
+        blob.open().close()
+        assert blob._pending == []
+    owner.let_go()
+    assert (blob._pending, blob._data) == ([], None)
+
+
 def test_a_slice_is_never_changed_by_the_next() -> None:
     blob, first = Blob(Storage()), b"first"
     owner = blob.own("the test")
@@ -118,6 +142,19 @@ def test_what_finds_no_memory_left_goes_to_disk() -> None:
     for owner in owners:
         owner.let_go()
     assert storage.memory.used == 0
+
+
+def test_what_has_gone_to_disk_takes_no_memory_that_comes_free() -> None:
+    """P7: it would be counted although nothing is there."""
+    storage = Storage(memory_max_size=100, memory_budget=100)
+    first, second = Blob(storage), Blob(storage)
+    owner, other = first.own("the test"), second.own("the test")
+    first.append(b"x" * 90)
+    second.append(b"y" * 20)
+    owner.let_go()
+    second.append(b"z")
+    assert (storage.memory.used, second.unwritten) == (0, 21)
+    other.let_go()
 
 
 def test_what_is_in_memory_needs_no_write(storage: Storage) -> None:

@@ -176,7 +176,7 @@ async def test_what_is_no_form_with_files_passes_untouched(content_type: str | N
 
 
 @pytest.mark.parametrize(
-    "content_type", ["multipart/form-data", "Multipart/Form-Data", "  multipart/form-data"]
+    "content_type", ["multipart/form-data", "Multipart/Form-Data", " \tmultipart/form-data"]
 )
 async def test_a_form_is_recognised_however_it_is_written(content_type: str) -> None:
     forms: list[FormData] = []
@@ -190,17 +190,36 @@ async def test_a_form_is_recognised_however_it_is_written(content_type: str) -> 
     assert type(forms[0]) is RequestForm
 
 
-async def test_what_only_looks_like_a_form_is_left_to_starlette() -> None:
+@pytest.mark.parametrize("end", ["-not", "\x0b", "\xa0"])
+async def test_what_only_looks_like_a_form_is_left_to_starlette(end: str) -> None:
     """The middleware looks at the first bytes alone; the hook at all of them."""
     forms: list[FormData] = []
 
     async def use(request: Request) -> None:
         forms.append(await request.form())
 
-    scope = http_scope(content_type="multipart/form-data-not; boundary=b")
+    scope = http_scope(content_type=f"multipart/form-data{end}; boundary=b")
     await send_request(app_of(use), BODY, scope)
     assert type(forms[0]) is FormData
     assert not forms[0]
+
+
+async def test_a_request_whose_headers_were_taken_away_has_no_form() -> None:
+    async def use(request: Request) -> None:
+        bare = Request({**request.scope, "headers": []}, request.receive)
+        assert await bare.form() == FormData()
+
+    await send_request(app_of(use), BODY)
+
+
+async def test_a_form_that_the_request_has_already_stays() -> None:
+    """P11: a class of the app's own may make it."""
+
+    async def use(request: Request) -> None:
+        request._form = form = FormData({"a": "theirs"})
+        assert await request.form() is form
+
+    await send_request(app_of(use), BODY)
 
 
 async def test_a_second_request_on_the_scope_sees_the_same_form() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -194,10 +195,10 @@ async def test_veto(jobs: Jobs, start: Start) -> None:
     stage.discard(upload)
     stage.decide(200)
     stage.answered()
+    assert vetoed.job.state is JobState.DISCARDED
     stage.end()
 
     assert jobs.published == [spared.job]
-    assert vetoed.job.state is JobState.DISCARDED
     assert not vetoed.job._has_uploads
 
 
@@ -333,3 +334,62 @@ async def test_it_tells_whether_it_holds_what_was_accepted(jobs: Jobs) -> None:
     stage.end()
     holds.append(stage.holds_accepted)
     assert holds == [False, False, True, False]
+
+
+# Other threads
+
+
+def is_locked(stage: Stage) -> bool:
+    """Tell whether another thread would have to wait for it."""
+
+    def is_locked() -> bool:
+        if stage._lock.acquire(blocking=False):
+            stage._lock.release()
+            return False
+        return True
+
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(is_locked).result()
+
+
+def test_no_thread_submits_while_it_takes_a_step(jobs: Jobs) -> None:
+    """P4: a job that came between two lines would neither run nor be dropped."""
+    locked: dict[str, bool] = {}
+
+    class Watched(Stage):
+        def __setattr__(self, name: str, value: object) -> None:
+            if hasattr(self, "_lock"):
+                locked[name] = is_locked(self)
+            super().__setattr__(name, value)
+
+    stage = Watched(waits=False)
+    stage.add(jobs.staged())
+    stage.decide(200)
+    stage.answered()
+    stage.end()
+    assert locked == dict.fromkeys(["_status", "_staged", "_answered", "_ended"], True)
+
+
+def test_while_it_tells_of_a_job_other_threads_may_use_it(jobs: Jobs) -> None:
+    """A hook or a runner may wait for a thread that submits."""
+    stage = Stage(waits=False)
+    locked = list[bool]()
+
+    def told(_: Job[Any]) -> bool:
+        locked.append(is_locked(stage))
+        return True
+
+    def staged(start: Start, *, accepted: bool = True) -> StagedJob:
+        upload = jobs.upload()
+        job = made([upload], on_done=told)
+        jobs.closing.callback(job._let_go)
+        return StagedJob(job, [upload], lambda _: accepted, start, told)
+
+    vetoed = staged("end")
+    for each in (staged("end", accepted=False), vetoed, staged("response"), staged("end")):
+        stage.add(each)
+    stage.discard(vetoed.sources[0])
+    stage.decide(200)
+    stage.answered()
+    stage.end()
+    assert locked == [False] * 4

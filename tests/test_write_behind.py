@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -13,27 +14,17 @@ from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive.files import write_behind
 from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.doorbell import Doorbell
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
 from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.write_behind import WriteBehind
-from tests.stored import CANCELS, Gate, cancel, count_closings, wait_until_idle
+from tests.stored import PATIENCE, Gate, filling
 
 pytestmark = pytest.mark.anyio
 
 LEAST = 512 * KIB
 BATCH = MIB
-
-
-@asynccontextmanager
-async def filling(storage: Storage) -> AsyncGenerator[Blob, None]:
-    """A blob that is owned for as long as the block lasts."""
-    blob = Blob(storage)
-    owner = blob.own("the test")
-    try:
-        yield blob
-    finally:
-        owner.let_go()
 
 
 def content(blob: Blob) -> bytes:
@@ -47,6 +38,56 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
     monkeypatch.setattr(PrivateFile, "write", gate.before(PrivateFile.write))
     return gate
+
+
+class Steps:
+    """Holds each write until it is let through."""
+
+    def __init__(self) -> None:
+        self._places = threading.Semaphore(0)
+
+    def let_through(self, writes: int) -> None:
+        self._places.release(writes)
+
+    def enter(self) -> None:
+        assert self._places.acquire(timeout=PATIENCE)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """Lets writes through one by one; they write nothing."""
+    steps = Steps()
+
+    def write(_file: PrivateFile, _buffers: Sequence[bytes]) -> None:
+        steps.enter()
+
+    monkeypatch.setattr(PrivateFile, "write", write)
+    return steps
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the thread wait for the next batch for as long as a test may take."""
+    monkeypatch.setattr(write_behind, "_LINGER", PATIENCE)
+
+
+@pytest.fixture
+def rings(monkeypatch: pytest.MonkeyPatch) -> list[Doorbell]:
+    """Get the doorbell each time that it is rung."""
+    rings: list[Doorbell] = []
+    ring = Doorbell.ring
+
+    def noted(doorbell: Doorbell) -> None:
+        rings.append(doorbell)
+        ring(doorbell)
+
+    monkeypatch.setattr(Doorbell, "ring", noted)
+    return rings
+
+
+async def until_written(behind: WriteBehind, under_way: int = 0) -> None:
+    while behind._under_way > under_way:
+        await checkpoint()
 
 
 @pytest.mark.parametrize("limit", [1, 8])
@@ -76,6 +117,7 @@ async def test_several_blobs_at_once(on_disk: Storage) -> None:
 async def test_where_nothing_is_written_nothing_is_started(on_disk: Storage) -> None:
     async with WriteBehind(on_disk.threads) as behind:
         await behind.flush()
+        assert not behind.begun
 
 
 async def test_it_is_collected_while_a_batch_is_written(on_disk: Storage, gate: Gate) -> None:
@@ -108,6 +150,55 @@ async def test_a_little_is_due_while_nothing_is_written_and_more_while_something
         await behind.flush()
 
 
+@pytest.mark.usefixtures("patient")
+async def test_a_little_is_due_once_all_is_written_although_the_thread_stays(
+    on_disk: Storage,
+) -> None:
+    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+        await behind.write(blob)
+        await until_written(behind)
+        blob.append(b"a" * LEAST)
+        assert behind.is_due(blob)
+        await behind.write(blob)
+        await behind.flush()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_thread_keeps_nothing_of_what_it_has_written(on_disk: Storage) -> None:
+    """P7: while it waits for the next batch, the last one is freed."""
+
+    class Piece(bytearray):
+        """Bytes that can be watched."""
+
+    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+        piece = Piece(b"abc")
+        blob._pending.append(piece)
+        gone = weakref.ref(piece)
+        del piece
+        await behind.write(blob)
+        await until_written(behind)
+        assert gone() is None
+        await behind.flush()
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_end_does_not_wait_for_a_batch_that_never_comes(
+    on_disk: Storage, fails: bool
+) -> None:
+    """P5: nor does the answer, therefore."""
+    began = anyio.current_time()
+    async with filling(on_disk) as blob:
+        with suppress(ValueError):
+            async with WriteBehind(on_disk.threads) as behind:
+                await behind.write(blob)
+                await until_written(behind)
+                if fails:
+                    raise ValueError
+                await behind.flush()
+    assert anyio.current_time() - began < PATIENCE
+
+
 async def test_it_waits_while_three_batches_are_under_way(on_disk: Storage, gate: Gate) -> None:
     """P7: a slow disk slows the client down, instead of filling the memory."""
     returned = list[int]()
@@ -129,6 +220,92 @@ async def test_it_waits_while_three_batches_are_under_way(on_disk: Storage, gate
             gate.open()
         assert returned == [0] * 5
         assert content(blob) == b"abcde"
+
+
+@pytest.mark.usefixtures("patient")
+async def test_it_waits_for_one_of_the_three_only(
+    on_disk: Storage, steps: Steps, rings: list[Doorbell]
+) -> None:
+    """And the thread tells of a batch once: nobody waits any more when it has the next."""
+    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+        for _ in range(2):
+            await behind.write(blob)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(behind.write, blob)
+            await anyio.wait_all_tasks_blocked()
+            assert rings == []
+            steps.let_through(1)
+        steps.let_through(2)
+        await until_written(behind)
+        assert len(rings) == 1
+        await behind.flush()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_it_goes_on_waiting_if_it_was_woken_for_nothing(
+    on_disk: Storage, steps: Steps
+) -> None:
+    """P7: by a thread that rang late, for the batch before."""
+    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+        behind._doorbell = Doorbell()
+        behind._doorbell.ring()
+        for _ in range(2):
+            await behind.write(blob)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(behind.write, blob)
+            await anyio.wait_all_tasks_blocked()
+            assert behind._waits
+            steps.let_through(3)
+        await behind.flush()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_it_does_not_wait_for_a_batch_that_was_written_before_it_could(
+    on_disk: Storage, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread looks whether anybody waits after each batch, and not again."""
+    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+
+        def made_as_a_batch_is_written() -> Doorbell:
+            steps.let_through(1)
+            while behind._under_way > 2:
+                pass
+            return Doorbell()
+
+        monkeypatch.setattr(write_behind, "Doorbell", made_as_a_batch_is_written)
+        for _ in range(2):
+            await behind.write(blob)
+        await anyio.wait_all_tasks_blocked()  # the thread is at the first of them
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(behind.write, blob)
+            await anyio.wait_all_tasks_blocked()
+            assert (behind._under_way, behind._waits) == (2, False)
+            steps.let_through(2)
+        await behind.flush()
+
+
+async def test_a_batch_is_counted_before_it_is_told_of(
+    on_disk: Storage, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who is woken finds nothing changed, and waits for one batch too many."""
+    under_way = list[int]()
+    ring = Doorbell.ring
+
+    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+
+        def noted(doorbell: Doorbell) -> None:
+            under_way.append(behind._under_way)
+            ring(doorbell)
+
+        monkeypatch.setattr(Doorbell, "ring", noted)
+        for _ in range(2):
+            await behind.write(blob)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(behind.write, blob)
+            await anyio.wait_all_tasks_blocked()
+            steps.let_through(3)
+        await behind.flush()
+    assert under_way[0] == 2
 
 
 async def test_a_slow_client_keeps_no_thread(
@@ -169,196 +346,3 @@ async def test_a_batch_that_comes_as_its_thread_ends_is_not_forgotten(
         goes_on.set()
         await behind.flush()
         assert content(blob) == b"ab"
-
-
-async def test_few_bytes_are_waited_for(on_disk: Storage) -> None:
-    """They are not worth a task group; and more may come than was said."""
-    async with filling(on_disk) as blob:
-        async with WriteBehind(on_disk.threads, size=LEAST) as behind:
-            for piece in (b"a" * LEAST, b"b"):
-                blob.append(piece)
-                await behind.write(blob)
-            await behind.flush()
-            assert behind._tasks is None
-        assert content(blob) == b"a" * LEAST + b"b"
-
-
-@pytest.mark.parametrize("size", [None, 10, 10 * MIB])
-async def test_what_sends_may_hold_a_cancel_scope_open(on_disk: Storage, size: int | None) -> None:
-    """As a time limit for the whole body does. Scopes must be left in the order of entering."""
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        with anyio.fail_after(60):
-            for piece in (b"a", b"b", b"c"):
-                yield piece
-
-    async with filling(on_disk) as blob:
-        async with WriteBehind(on_disk.threads, size=size) as behind:
-            async for piece in stream():
-                blob.append(piece)
-                await behind.write(blob)
-            await behind.flush()
-        assert content(blob) == b"abc"
-
-
-async def test_others_get_the_thread_in_between(on_disk: Storage, gate: Gate) -> None:
-    """P7: one upload after the other would have to end, where the disk is slower than they are."""
-    on_disk.threads.limit = 1
-    order: list[str] = []
-
-    async def write_many(name: str) -> None:
-        async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
-            for _ in range(6):
-                blob.append(b"x")
-                await behind.write(blob)
-                order.append(name)
-            await behind.flush()
-
-    async def look() -> None:
-        await on_disk.threads.run(lambda: order.append("a look"))
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write_many, "an upload")
-        await gate.entered()
-        tasks.start_soon(look)
-        await anyio.wait_all_tasks_blocked()
-        gate.open()
-    assert order.index("a look") <= 4
-    assert order.count("an upload") == 6
-
-
-async def test_without_a_descriptor_for_its_bell_it_waits_all_the_same(
-    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """P7: they are few where many uploads wait for a slow disk."""
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.EMFILE, "of the test")
-
-    monkeypatch.setattr(write_behind, "Doorbell", fail)
-    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
-        for number in range(50):
-            blob.append(bytes([number]))
-            await behind.write(blob)
-        await behind.flush()
-        assert content(blob) == bytes(range(50))
-
-
-# Failures and cancellation
-
-
-@pytest.mark.parametrize("batches", [1, 2, 3, 4])
-async def test_a_device_that_fails_is_told_of(
-    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, batches: int
-) -> None:
-    """P2: at the next write, or when all is flushed; and nothing is left behind."""
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "of the test")
-
-    monkeypatch.setattr(PrivateFile, "write", fail)
-
-    async def write(blob: Blob) -> None:
-        async with WriteBehind(on_disk.threads) as behind:
-            for _ in range(batches):
-                blob.append(b"abc")
-                await behind.write(blob)
-            await behind.flush()
-
-    async with filling(on_disk) as blob:
-        with pytest.raises(OSError, match="of the test"):
-            await write(blob)
-        assert blob.owners == ["the test"]
-
-
-async def test_an_error_of_the_block_is_raised_as_it_is(on_disk: Storage) -> None:
-    """And not in an exception group."""
-
-    async def write_and_fail(blob: Blob) -> None:
-        async with WriteBehind(on_disk.threads) as behind:
-            blob.append(b"abc")
-            await behind.write(blob)
-            raise ValueError("of the test")
-
-    async with filling(on_disk) as blob:
-        with pytest.raises(ValueError, match="of the test"):
-            await write_and_fail(blob)
-        assert blob.owners == ["the test"]
-
-
-async def test_what_is_queued_when_the_block_is_cancelled_is_not_written(
-    on_disk: Storage, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """P2: but let go of."""
-    written: list[bytes] = []
-    write = PrivateFile.write
-
-    def recording(file: PrivateFile, buffers: Sequence[bytes]) -> None:
-        written.append(b"".join(buffers))
-        write(file, buffers)
-
-    async def write_two(blob: Blob) -> None:
-        async with WriteBehind(on_disk.threads) as behind:
-            for piece in (b"abc", b"def"):
-                blob.append(piece)
-                await behind.write(blob)
-            await anyio.sleep_forever()
-
-    monkeypatch.setattr(PrivateFile, "write", recording)
-    async with filling(on_disk) as blob:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(write_two, blob)
-            await gate.entered()
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await anyio.wait_all_tasks_blocked()
-            gate.open()
-        assert written == [b"abc"]
-        assert blob.owners == ["the test"]
-
-
-@pytest.mark.parametrize(("anyio_backend", "how"), CANCELS)
-async def test_a_cancelled_write_owns_the_blob_until_it_is_done(
-    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    """P2: no descriptor is closed under a thread that writes to it."""
-    gate, closings = Gate(), count_closings(monkeypatch)
-    closed_meanwhile: list[bool] = []
-    write = PrivateFile.write
-
-    def gated_write(file: PrivateFile, buffers: Sequence[bytes]) -> None:
-        gate.enter()
-        closed_meanwhile.append(bool(closings))
-        write(file, buffers)
-
-    monkeypatch.setattr(PrivateFile, "write", gated_write)
-    blob = Blob(on_disk)
-    owner = blob.own("the test")
-    blob.append(b"abc")
-
-    async def write_all() -> None:
-        try:
-            async with WriteBehind(on_disk.threads) as behind:
-                await behind.write(blob)
-                await behind.flush()
-        finally:
-            owner.let_go()
-
-    await cancel(how, gate, write_all)
-    wait_until_idle(on_disk)
-    assert closed_meanwhile == [False]
-    assert len(closings) == 1
-    assert blob.closed
-
-
-async def test_a_write_cancelled_before_it_began(on_disk: Storage) -> None:
-    """P2: the blob is owned by nobody who never came."""
-    async with filling(on_disk) as blob:
-        blob.append(b"abc")
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            async with WriteBehind(on_disk.threads) as behind:
-                await behind.write(blob)
-                await behind.flush()
-        wait_until_idle(on_disk)
-        assert blob.owners == ["the test"]

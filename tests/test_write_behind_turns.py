@@ -1,0 +1,100 @@
+"""Writing shares its thread, its descriptors and its task with others."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncGenerator
+
+import anyio
+import pytest
+
+from starlette_upload_keepalive.files import write_behind
+from starlette_upload_keepalive.files.private_file import PrivateFile
+from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
+from starlette_upload_keepalive.files.write_behind import WriteBehind
+from tests.stored import Gate, content, filling
+
+pytestmark = pytest.mark.anyio
+
+LEAST = 512 * KIB
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Holds each write until it is opened."""
+    gate = Gate()
+    monkeypatch.setattr(PrivateFile, "write", gate.before(PrivateFile.write))
+    return gate
+
+
+async def test_few_bytes_are_waited_for(on_disk: Storage) -> None:
+    """They are not worth a task group; and more may come than was said."""
+    async with filling(on_disk) as blob:
+        async with WriteBehind(on_disk.threads, size=LEAST) as behind:
+            for piece in (b"a" * LEAST, b"b"):
+                blob.append(piece)
+                await behind.write(blob)
+            await behind.flush()
+            assert behind._tasks is None
+        assert content(blob) == b"a" * LEAST + b"b"
+
+
+@pytest.mark.parametrize("size", [None, 10, 10 * MIB])
+async def test_what_sends_may_hold_a_cancel_scope_open(on_disk: Storage, size: int | None) -> None:
+    """As a time limit for the whole body does. Scopes must be left in the order of entering."""
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        with anyio.fail_after(60):
+            for piece in (b"a", b"b", b"c"):
+                yield piece
+
+    async with filling(on_disk) as blob:
+        async with WriteBehind(on_disk.threads, size=size) as behind:
+            async for piece in stream():
+                blob.append(piece)
+                await behind.write(blob)
+            await behind.flush()
+        assert content(blob) == b"abc"
+
+
+async def test_others_get_the_thread_in_between(on_disk: Storage, gate: Gate) -> None:
+    """P7: one upload after the other would have to end, where the disk is slower than they are."""
+    on_disk.threads.limit = 1
+    order: list[str] = []
+
+    async def write_many(name: str) -> None:
+        async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+            for _ in range(6):
+                blob.append(b"x")
+                await behind.write(blob)
+                order.append(name)
+            await behind.flush()
+
+    async def look() -> None:
+        await on_disk.threads.run(lambda: order.append("a look"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write_many, "an upload")
+        await gate.entered()
+        tasks.start_soon(look)
+        await anyio.wait_all_tasks_blocked()
+        gate.open()
+    assert order.index("a look") <= 4
+    assert order.count("an upload") == 6
+
+
+async def test_without_a_descriptor_for_its_bell_it_waits_all_the_same(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: they are few where many uploads wait for a slow disk."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "of the test")
+
+    monkeypatch.setattr(write_behind, "Doorbell", fail)
+    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+        for number in range(50):
+            blob.append(bytes([number]))
+            await behind.write(blob)
+        await behind.flush()
+        assert content(blob) == bytes(range(50))
