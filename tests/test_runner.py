@@ -135,6 +135,53 @@ async def test_job_runs_in_the_context_of_its_submit(uploads: Uploads, upload: U
             assert who.get() == "later"
 
 
+@both_kinds
+async def test_so_does_one_that_has_waited_for_its_turn(upload: Upload, run_in: str) -> None:
+    """And not in that of the job which has made place for it."""
+    uploads = Uploads(handler_threads=1, handler_tasks=1)
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+
+    def seen(upload: Upload) -> str:
+        return who.get()
+
+    async def seen_on_loop(upload: Upload) -> str:
+        return who.get()
+
+    handler: AnyHandler = uploads.handler()(seen if run_in == "thread" else seen_on_loop)
+    jobs: list[Job[Any]] = []
+    async with at_work(uploads):
+        for name in ("first", "second"):
+            who.set(name)
+            jobs.append(handler.submit(upload))
+        assert [(await job.wait()).result for job in jobs] == ["first", "second"]
+
+
+# Changes
+
+
+async def test_who_waits_for_a_change_is_told_of_it(uploads: Uploads) -> None:
+    async with at_work(uploads):
+        runner = uploads._runner
+        assert runner is not None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runner.executor.change)
+            await anyio.wait_all_tasks_blocked()
+            runner.notice()
+
+
+async def test_a_thread_tells_of_a_change_although_nobody_waits_yet(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks at that moment, and is about to wait, would not hear of it."""
+    async with at_work(uploads):
+        runner, told = uploads._runner, anyio.Event()
+        assert runner is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.executor, "notice", told.set)
+            await anyio.to_thread.run_sync(runner.notice)
+            await told.wait()
+
+
 # Threads of others
 
 
