@@ -135,7 +135,8 @@ async def test_what_is_queued_when_the_block_is_cancelled_is_not_written(
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
-                await anyio.wait_all_tasks_blocked()
+                for _ in range(10):  # anyio 4.1 wakes who is cancelled again and again
+                    await checkpoint()
             assert not ended.is_set()  # before nothing is being written any more
             gate.open()
         assert written == [b"abc"]
