@@ -229,7 +229,7 @@ async def state() -> dict[str, Any]:
         descriptors.pop(of_the_server, None)
     threads = Counter(thread.name for thread in busy_threads())
     threads.pop("AnyIO worker thread", None)  # kept for the next call; those at work are:
-    ours = [each._own_limiter() for each in [uploads.storage.threads, uploads._threads]]
+    ours = [each.limiter() for each in [uploads.storage.threads, uploads._threads]]
     at_work = [limiter for limiter in [current_default_thread_limiter(), *ours] if limiter]
     return {
         "descriptors": descriptors,

@@ -144,6 +144,12 @@ async def filling(storage: Storage) -> AsyncGenerator[Blob, None]:
         owner.let_go()
 
 
+def content(blob: Blob) -> bytes:
+    """Read all bytes of a blob."""
+    with blob.open() as file:
+        return file.read()
+
+
 def wait_until_idle(storage: Storage) -> None:
     """Wait for the threads that a cancelled task left behind."""
     assert isinstance(storage.threads, WatchedThreads)

@@ -362,17 +362,18 @@ def test_no_thread_submits_while_it_takes_a_step(jobs: Jobs) -> None:
                 locked[name] = is_locked(self)
             super().__setattr__(name, value)
 
-    stage = Watched(waits=False)
+    stage = Watched(submits=False)
     stage.add(jobs.staged())
     stage.decide(200)
     stage.answered()
     stage.end()
-    assert locked == dict.fromkeys(["_status", "_staged", "_answered", "_ended"], True)
+    steps = ["_task_id", "_status", "_staged", "_answered", "_ended"]
+    assert locked == dict.fromkeys(steps, True)
 
 
 def test_while_it_tells_of_a_job_other_threads_may_use_it(jobs: Jobs) -> None:
     """A hook or a runner may wait for a thread that submits."""
-    stage = Stage(waits=False)
+    stage = Stage(submits=False)
     locked = list[bool]()
 
     def told(_: Job[Any]) -> bool:

@@ -69,7 +69,7 @@ async def test_nothing_is_kept_of_threads_that_are_gone() -> None:
     """P2: an upload of its own storage leaves no memory behind in the event loop."""
     threads = WorkerThreads(1)
     await threads.run(lambda: None)
-    limiter = weakref.ref(threads._own_limiter())
+    limiter = weakref.ref(threads.limiter())
     del threads
     with anyio.fail_after(PATIENCE):  # trio's thread may be about to forget it
         while limiter() is not None:

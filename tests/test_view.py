@@ -15,7 +15,7 @@ from starlette_upload_keepalive import UploadClosed
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.storage import MIB, Storage
 from starlette_upload_keepalive.files.view import View, chunks_of
-from tests.stored import CANCELS, Gate, cancel, count_closings, wait_until_idle
+from tests.stored import CANCELS, Gate, cancel, content, count_closings, wait_until_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -27,11 +27,6 @@ def view_of(storage: Storage, data: bytes) -> View:
     view = View(blob, "the test")
     parser.let_go()
     return view
-
-
-def content(blob: Blob) -> bytes:
-    with blob.open() as file:
-        return file.read()
 
 
 def test_the_file_is_opened_when_it_is_asked_for(storage: Storage) -> None:

@@ -19,17 +19,12 @@ from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
 from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.write_behind import WriteBehind
-from tests.stored import PATIENCE, Gate, filling
+from tests.stored import PATIENCE, Gate, content, filling
 
 pytestmark = pytest.mark.anyio
 
 LEAST = 512 * KIB
 BATCH = MIB
-
-
-def content(blob: Blob) -> bytes:
-    with blob.open() as file:
-        return file.read()
 
 
 @pytest.fixture

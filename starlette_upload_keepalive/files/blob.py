@@ -116,8 +116,10 @@ class Blob:
 
     # Filling
 
-    def append(self, data: bytes | memoryview) -> None:
+    def append(self, data: bytes | bytearray | memoryview) -> None:
         """Collect bytes; `unwritten` tells how many of them belong on disk."""
+        if type(data) is bytearray:
+            data = bytes(data)  # the caller's, who may change it
         size = len(data)
         self.size += size
         self._pending_size += size

@@ -40,13 +40,6 @@ class WorkerThreads:
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
-        self._waiting = 0
-        self._counting = threading.Lock()
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody waits for a thread, or may: who shares one is not known."""
-        return self.limit is None or self._waiting > 0
 
     async def run(
         self,
@@ -69,12 +62,10 @@ class WorkerThreads:
             the task is cancelled natively; then the thread goes on alone.
         """
         turn = threading.Lock()  # taken once: by the thread, or by whoever cancels it
-        self._count_waiting(1)
 
         def work() -> T:
             if not turn.acquire(blocking=False):
                 return cast("T", None)  # nobody is left to see it
-            self._count_waiting(-1)
             try:
                 return call()
             finally:
@@ -82,18 +73,14 @@ class WorkerThreads:
 
         try:
             return await anyio.to_thread.run_sync(
-                work, limiter=self._own_limiter(), abandon_on_cancel=abandon_on_cancel
+                work, limiter=self.limiter(), abandon_on_cancel=abandon_on_cancel
             )
         finally:
             if turn.acquire(blocking=False):
-                self._count_waiting(-1)
                 let_go()
 
-    def _count_waiting(self, more: int) -> None:
-        with self._counting:
-            self._waiting += more
-
-    def _own_limiter(self) -> CapacityLimiter | None:
+    def limiter(self) -> CapacityLimiter | None:
+        """Return what bounds them in this event loop; None if it is anyio's own."""
         if self.limit is None:
             return None
         limiters: _Limiters | None = _limiters.get(None)

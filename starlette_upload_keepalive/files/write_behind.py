@@ -55,6 +55,7 @@ class WriteBehind:
         self._threads = threads
         self._is_large = size is None or size > _LEAST
         self._tasks: TaskGroup | None = None
+        self._limiter: anyio.CapacityLimiter | None = None
         self._scope: anyio.CancelScope | None = None  # of the writer, if there is one
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         # Each is counted by one thread alone, and looked at by both.
@@ -128,11 +129,13 @@ class WriteBehind:
         self._handed_over += 1
         if self._scope is None:
             self._scope = anyio.CancelScope(shield=True)
+            self._limiter = self._threads.limiter()
             self._tasks.start_soon(self._run_writer, self._scope)
         while self._under_way >= _MOST and self._failure is None:
+            signal = self._signal()
             self._waits = True
             if self._under_way >= _MOST:  # perhaps the thread was done before it saw us wait
-                await self._wait_for_thread()
+                await signal.wait()
             self._waits = False
         self._raise_failure()
 
@@ -154,17 +157,20 @@ class WriteBehind:
     def _under_way(self) -> int:
         return self._handed_over - self._written
 
-    async def _wait_for_thread(self) -> None:
-        """Wait until it has written something."""
-        if self._doorbell is None and not self._threads.wanted:
-            # With no descriptor left, the end of its turn will tell.
-            with suppress(OSError):
+    @property
+    def _crowded(self) -> bool:
+        """Whether others wait for a thread, or may: of anyio's own nobody tells."""
+        return self._limiter is None or self._limiter.statistics().tasks_waiting > 0
+
+    def _signal(self) -> Doorbell | anyio.Event:
+        """Return what the thread will tell by that it has written something."""
+        if self._doorbell is None and not self._crowded:
+            with suppress(OSError):  # with no descriptor left the end of its turn will do
                 self._doorbell = Doorbell()
         if self._doorbell is None:
             self._turn_over = anyio.Event()
-            await self._turn_over.wait()
-        else:
-            await self._doorbell.wait()
+            return self._turn_over
+        return self._doorbell
 
     async def _run_writer(self, scope: anyio.CancelScope) -> None:
         try:
@@ -200,7 +206,7 @@ class WriteBehind:
                     self._doorbell.ring()
                 elif self._waits:
                     return  # which tells the event loop as well
-                if self._threads.wanted:
+                if self._crowded:
                     return
 
     def _drop_queue(self) -> None:
