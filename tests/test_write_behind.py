@@ -223,6 +223,7 @@ async def test_it_waits_for_one_of_the_three_only(
 ) -> None:
     """And the thread tells of a batch once: nobody waits any more when it has the next."""
     async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+        behind._doorbell = Doorbell()
         for _ in range(2):
             await behind.write(blob)
         async with anyio.create_task_group() as tasks:
@@ -261,13 +262,14 @@ async def test_it_does_not_wait_for_a_batch_that_was_written_before_it_could(
     """The thread looks whether anybody waits after each batch, and not again."""
     async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
 
-        def made_as_a_batch_is_written() -> Doorbell:
+        def made_as_a_batch_is_written(behind: WriteBehind) -> Doorbell | anyio.Event:
             steps.let_through(1)
             while behind._under_way > 2:
                 pass
-            return Doorbell()
+            return signal(behind)
 
-        monkeypatch.setattr(write_behind, "Doorbell", made_as_a_batch_is_written)
+        signal = WriteBehind._signal
+        monkeypatch.setattr(WriteBehind, "_signal", made_as_a_batch_is_written)
         for _ in range(2):
             await behind.write(blob)
         await anyio.wait_all_tasks_blocked()  # the thread is at the first of them
@@ -287,6 +289,7 @@ async def test_a_batch_is_counted_before_it_is_told_of(
     ring = Doorbell.ring
 
     async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+        behind._doorbell = Doorbell()
 
         def noted(doorbell: Doorbell) -> None:
             under_way.append(behind._under_way)

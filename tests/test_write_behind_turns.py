@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from starlette_upload_keepalive.files import write_behind
+from starlette_upload_keepalive.files.doorbell import Doorbell
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
 from starlette_upload_keepalive.files.write_behind import WriteBehind
@@ -98,3 +99,31 @@ async def test_without_a_descriptor_for_its_bell_it_waits_all_the_same(
             await behind.write(blob)
         await behind.flush()
         assert content(blob) == bytes(range(50))
+
+
+async def test_many_uploads_that_wait_for_a_slow_disk_share_few_descriptors(
+    on_disk: Storage, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: else the process runs out of them, and refuses uploads."""
+    on_disk.threads.limit = 2
+    bells: list[Doorbell] = []
+
+    def made() -> Doorbell:
+        bells.append(Doorbell())
+        return bells[-1]
+
+    async def write_many() -> None:
+        async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+            for _ in range(10):
+                blob.append(b"x")
+                await behind.write(blob)
+            await behind.flush()
+
+    monkeypatch.setattr(write_behind, "Doorbell", made)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(write_many)
+        await gate.entered()
+        await anyio.wait_all_tasks_blocked()
+        gate.open()
+    assert len(bells) < 10  # those of the last, when few are left

@@ -164,7 +164,9 @@ class WriteBehind:
 
     def _signal(self) -> Doorbell | anyio.Event:
         """Return what the thread will tell by that it has written something."""
-        if self._doorbell is None and not self._crowded:
+        # It takes descriptors, of which many uploads that wait for a slow disk have none to spare;
+        # who else wants a thread shows when the first batch has been written.
+        if self._doorbell is None and self._written > 0 and not self._crowded:
             with suppress(OSError):  # with no descriptor left the end of its turn will do
                 self._doorbell = Doorbell()
         if self._doorbell is None:
