@@ -41,6 +41,7 @@ ALLOWED = {
     "files.upload.from_stream: os.unlink": UNNAMES,
     "files.view.make_writable: os.unlink": UNNAMES,
     "files.threads.run: os.unlink": NOBODY_ELSE,
+    "files.whole_file._in_thread: io.BufferedReader.read": COPIES,
     "files.whole_file._in_thread: os.open": COPIES,
     "files.whole_file._in_thread: os.path.abspath": COPIES,
     "files.whole_file._in_thread: os.stat": COPIES,

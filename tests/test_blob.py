@@ -157,6 +157,23 @@ def test_what_has_gone_to_disk_takes_no_memory_that_comes_free() -> None:
     other.let_go()
 
 
+@pytest.mark.parametrize("ends", ["written", "closed"])
+def test_memory_is_taken_until_the_disk_has_the_bytes(ends: str) -> None:
+    """P7: many that outgrow it at once would be in memory without being counted."""
+    storage = Storage(memory_max_size=100, memory_budget=150)
+    blob = Blob(storage)
+    owner = blob.own("the test")
+    blob.append(b"x" * 100)
+    blob.append(b"y")
+    batch = blob.take_batch()
+    assert storage.memory.used == 100
+    if ends == "written":
+        blob.write_batch(batch)
+        assert storage.memory.used == 0
+    owner.let_go()
+    assert storage.memory.used == 0
+
+
 def test_what_is_in_memory_needs_no_write(storage: Storage) -> None:
     blob = Blob(storage)
     owner = blob.own("the test")

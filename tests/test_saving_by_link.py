@@ -13,6 +13,7 @@ import pytest
 from starlette.datastructures import UploadFile
 
 from starlette_upload_keepalive import Upload, detach
+from starlette_upload_keepalive.files import private_file
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import Storage
 from tests.stored import Gate, make_upload
@@ -54,6 +55,17 @@ async def test_it_replaces_a_file_when_told(linkable: Storage, tmp_path: Path) -
         assert is_linked(path, upload)
     assert path.read_bytes() == b"after"
     assert os.listdir(tmp_path) == ["saved"]
+
+
+async def test_without_proc_it_is_copied(
+    linkable: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: a save takes the name of its own away, and by a descriptor it can't be opened there."""
+    monkeypatch.setattr(private_file, "_DESCRIPTORS", str(tmp_path / "no proc"))
+    async with make_upload(linkable, b"abc") as upload:
+        saved = await upload.save(tmp_path / "saved")
+        assert not is_linked(saved, upload)
+        assert saved.read_bytes() == await upload.read() == b"abc"
 
 
 async def test_what_is_in_memory_is_copied(tmp_path: Path) -> None:

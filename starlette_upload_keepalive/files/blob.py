@@ -98,7 +98,7 @@ class Blob:
     def _close(self) -> None:
         self._data = None
         self._pending = []
-        self.storage.memory.give_back(self._reserved)
+        self._give_memory_back()
         self.storage.remove(self)
         file, self._file = self._file, None
         if file is None:
@@ -128,7 +128,7 @@ class Blob:
                 self._reserved += size
                 data = bytes(data)  # of a view, so that it does not keep all that it looks at
             else:
-                self._move_to_disk()
+                self._on_disk = True
         if size >= _SMALL or not self._pending:
             self._pending.append(data)
         elif isinstance(last := self._pending[-1], bytearray):
@@ -156,6 +156,7 @@ class Blob:
         if self._file is None:
             self._file = self.storage.create_file()
         self._file.write(batch)
+        self._give_memory_back()  # only now: until here what was collected was in it
         if self.storage.sha256:
             self._own_checksum().update(batch)
 
@@ -212,10 +213,10 @@ class Blob:
         self._file = file
         self.size = size
 
-    def _move_to_disk(self) -> None:
-        self._on_disk = True
-        self.storage.memory.give_back(self._reserved)
-        self._reserved = 0
+    def _give_memory_back(self) -> None:
+        with self._lock:
+            reserved, self._reserved = self._reserved, 0
+        self.storage.memory.give_back(reserved)
 
     # Reading
 

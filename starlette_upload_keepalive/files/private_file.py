@@ -175,6 +175,8 @@ class PrivateFile:
         Raises:
             OSError: It may not be marked, or no descriptor is left.
         """
+        if not os.path.isdir(_DESCRIPTORS):
+            return False  # without its own name it could not be opened any more
         mark = ChangeMark.put(self._fd)
         if mark is None:
             return False
