@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -89,6 +90,10 @@ class Uploads:
         check_least("keep_failed", keep_failed, 0, " jobs")
         if not 0 <= grace_period < math.inf:
             raise ValueError(f"grace_period must be 0 seconds or more, not {grace_period!r}.")
+        if directory is None:
+            # It is found by writing a file: not to be tried first with no descriptor left.
+            with suppress(FileNotFoundError):  # there is none; small files need none
+                tempfile.gettempdir()
         self.storage: Storage = Storage(
             memory_max_size=memory_max_size,
             memory_budget=memory_budget,

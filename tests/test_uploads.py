@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -100,3 +101,23 @@ async def test_same_uploads_on_asyncio_and_on_trio(uploads: Uploads) -> None:
     each = [("in_thread", "succeeded", 2_000_000), ("on_loop", "succeeded", 2_000_000)]
     assert outcomes(uploads) == each * 3
     assert uploads.stats().open_uploads == 0
+
+
+def test_the_default_directory_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Divergence 3: found with the first large upload, it may find no descriptor left: a 500."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    Uploads()
+    assert tempfile.tempdir is not None
+
+
+async def test_without_a_default_directory_small_files_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    uploads = Uploads()
+    body = multipart(file_part(b"abc"))
+    answer = await send_request(starlette(answering, uploads), body, http_scope("/202"))
+    assert answer.status == 202
