@@ -41,7 +41,7 @@ class PrivateFile:
     def __init__(self, fd: int, name: str | None = None, *, ours: bool = True) -> None:
         self._fd = fd
         self._name = name
-        self.ours = ours
+        self.ours: bool = ours
         self._given: tuple[Path, ChangeMark] | None = None
 
     @classmethod

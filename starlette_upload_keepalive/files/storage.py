@@ -100,7 +100,7 @@ class Storage:
         self.memory: MemoryBudget = MemoryBudget(memory_budget)
         self.threads: WorkerThreads = WorkerThreads(io_threads)
         self.closer: Closer = Closer()
-        self.sha256 = sha256
+        self.sha256: bool = sha256
         # A storage of one file is one of many.
         self.advice: SpoolAdvice = SpoolAdvice(silent=io_threads is None)
         self._marks_tell: dict[int, bool] = {}
