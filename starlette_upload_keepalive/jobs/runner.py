@@ -179,9 +179,17 @@ class Runner:
         Raises:
             NotRunning: `running` has ended or not begun.
         """
-        if not self._is_open or self._portal is None:
-            raise NotRunning(NOT_RUNNING)
-        return self._portal.call(call)
+        with self._lock:
+            portal = self._portal if self._is_open else None
+            if portal is None:
+                raise NotRunning(NOT_RUNNING)
+            self._calls += 1  # until it has begun: for what it does the portal waits by itself
+        try:
+            waiting = portal.start_task_soon(call)
+        finally:
+            with self._lock:
+                self._calls -= 1
+        return waiting.result()
 
     async def drain(self, expects_more: Callable[[], bool] = lambda: False) -> None:
         """Let all jobs finish, and cancel those that have not after the grace period.
