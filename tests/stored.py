@@ -92,6 +92,13 @@ class Gate:
         return gated
 
 
+def gate_of_writes(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Make a gate that each write of a private file passes first."""
+    gate = Gate()
+    monkeypatch.setattr(PrivateFile, "write", gate.before(PrivateFile.write))
+    return gate
+
+
 async def cancel(
     how: str, gate: Gate, operation: Callable[[], Coroutine[Any, Any, object]]
 ) -> None:

@@ -25,6 +25,7 @@ ORDER = (
     "files.private_file",
     "files.filesystem",
     "files.storage",
+    "files.chunks",
     "files.memory_file",
     "files.owner",
     "files.checksum",

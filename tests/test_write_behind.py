@@ -19,20 +19,14 @@ from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
 from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.write_behind import WriteBehind
-from tests.stored import PATIENCE, Gate, content, filling
+from tests.stored import PATIENCE, Gate, content, filling, gate_of_writes
 
 pytestmark = pytest.mark.anyio
 
+gate = pytest.fixture(gate_of_writes)
+
 LEAST = 512 * KIB
 BATCH = MIB
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Holds each write until it is opened."""
-    gate = Gate()
-    monkeypatch.setattr(PrivateFile, "write", gate.before(PrivateFile.write))
-    return gate
 
 
 class Steps:

@@ -10,22 +10,15 @@ import pytest
 
 from starlette_upload_keepalive.files import write_behind
 from starlette_upload_keepalive.files.doorbell import Doorbell
-from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
 from starlette_upload_keepalive.files.write_behind import WriteBehind
-from tests.stored import Gate, content, filling
+from tests.stored import Gate, content, filling, gate_of_writes
 
 pytestmark = pytest.mark.anyio
 
+gate = pytest.fixture(gate_of_writes)
+
 LEAST = 512 * KIB
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Holds each write until it is opened."""
-    gate = Gate()
-    monkeypatch.setattr(PrivateFile, "write", gate.before(PrivateFile.write))
-    return gate
 
 
 async def test_few_bytes_are_waited_for(on_disk: Storage) -> None:

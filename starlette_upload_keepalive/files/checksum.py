@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from .storage import MIB
+from .chunks import chunks_of
 
 
 class Checksum:
@@ -55,6 +55,6 @@ class Checksum:
 def _read(file: BinaryIO) -> hashlib._Hash:
     digest = hashlib.sha256()
     with file:
-        while chunk := file.read(MIB):
+        for chunk in chunks_of(file):
             digest.update(chunk)
     return digest

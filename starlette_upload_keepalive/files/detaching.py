@@ -11,10 +11,10 @@ from starlette.datastructures import UploadFile
 from starlette_upload_keepalive.exceptions import UploadClosed
 
 from .blob import Blob
+from .chunks import chunks_of
 from .private_file import PrivateFile
 from .storage import Storage
 from .upload import Upload
-from .view import chunks_of
 
 _OWNER = "the code that called detach()"
 

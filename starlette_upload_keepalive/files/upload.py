@@ -15,9 +15,10 @@ from starlette.datastructures import Headers, UploadFile
 
 from .annotation import FileAnnotation
 from .blob import Blob
+from .chunks import chunks_of
 from .owner import Owner
 from .storage import MIB, Storage
-from .view import View, chunks_of
+from .view import View
 from .whole_file import WholeFile
 from .write_behind import WriteBehind
 

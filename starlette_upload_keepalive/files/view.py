@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import BinaryIO
 
 from starlette_upload_keepalive.exceptions import UploadClosed
 
 from .blob import Blob
+from .chunks import chunks_of
 from .owner import Owner
-from .storage import MIB
 
 
 class View:
@@ -201,9 +200,3 @@ class View:
                 "its owner takes a view of its own first, with detach(file) or submit(file)."
             )
         return self._owner
-
-
-def chunks_of(file: BinaryIO) -> Iterator[bytes]:
-    """Read a file from its position to its end, in pieces of 1 MiB."""
-    while chunk := file.read(MIB):
-        yield chunk

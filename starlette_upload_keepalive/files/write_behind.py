@@ -53,8 +53,9 @@ class WriteBehind:
 
     def __init__(self, threads: WorkerThreads, *, size: int | None = None) -> None:
         self._threads = threads
-        self._is_large = size is None or size > _LEAST
         self._tasks: TaskGroup | None = None
+        if size is None or size > _LEAST:
+            self._tasks = anyio.create_task_group()
         self._limiter: anyio.CapacityLimiter | None = None
         self._scope: anyio.CancelScope | None = None  # of the writer, if there is one
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -68,10 +69,9 @@ class WriteBehind:
         self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        if self._is_large:
+        if self._tasks is not None:
             # Before anything is received: whatever sends may hold a cancel scope of its own open
             # from one message to the next, and scopes must be left in the order of entering.
-            self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
         return self
 
