@@ -29,30 +29,25 @@ def starlette(form: Form, error: str | None = None, **limits: int) -> Contender:
         error: Why it must be refused, if it must.
         limits: Arguments of ``request.form()``.
     """
-
-    async def post(look: Look) -> None:
-        await form.post(_app(look, error, limits))
-
-    return _contender(STARLETTE, form, post)
+    parse, read = (_app(look, error, limits) for look in (_do_not_look, partial(compare, form)))
+    return Contender(STARLETTE, partial(form.post, parse), check=partial(form.post, read))
 
 
 def ours(form: Form, error: str | None = None, **limits: int) -> Contender:
     """Parse it by this package; the arguments are those of `starlette`."""
     uploads = Uploads()
+    # Made once, as in an app.
+    parse, read = (
+        UploadKeepAliveMiddleware(_app(look, error, limits), uploads=uploads)
+        for look in (_do_not_look, partial(compare, form))
+    )
 
-    async def post(look: Look) -> None:
-        await form.post(UploadKeepAliveMiddleware(_app(look, error, limits), uploads=uploads))
+    async def post(app: ASGIApp) -> None:
+        await form.post(app)
         # Large files are closed by a thread. It counts, although no request waits for it.
         uploads.storage.closer.drain()
 
-    return _contender(OURS, form, post)
-
-
-def _contender(name: str, form: Form, post: Callable[[Look], Awaitable[None]]) -> Contender:
-    async def run() -> None:
-        await post(_do_not_look)
-
-    return Contender(name, run, check=partial(post, partial(compare, form)))
+    return Contender(OURS, partial(post, parse), check=partial(post, read))
 
 
 def _app(look: Look, error: str | None, limits: dict[str, Any]) -> ASGIApp:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive.files import write_behind
 from starlette_upload_keepalive.files.doorbell import Doorbell
@@ -19,12 +20,13 @@ pytestmark = pytest.mark.anyio
 gate = pytest.fixture(gate_of_writes)
 
 LEAST = 512 * KIB
+FEW = MIB + 64 * KIB
 
 
 async def test_few_bytes_are_waited_for(on_disk: Storage) -> None:
     """They are not worth a task group; and more may come than was said."""
     async with filling(on_disk) as blob:
-        async with WriteBehind(on_disk.threads, size=LEAST) as behind:
+        async with WriteBehind(on_disk.threads, size=FEW) as behind:
             for piece in (b"a" * LEAST, b"b"):
                 blob.append(piece)
                 await behind.write(blob)
@@ -75,6 +77,42 @@ async def test_others_get_the_thread_in_between(on_disk: Storage, gate: Gate) ->
         gate.open()
     assert order.index("a look") <= 4
     assert order.count("an upload") == 6
+
+
+async def test_those_that_wait_for_a_thread_collect_little(on_disk: Storage, gate: Gate) -> None:
+    """P7: hundreds of them would take as many times what one does that has its thread."""
+    on_disk.threads.limit = 1
+    handed_over = [0] * 3
+
+    async def write_many(number: int) -> None:
+        async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+            for _ in range(6):
+                blob.append(b"x")
+                handed_over[number] += 1
+                await behind.write(blob)
+                for _ in range(5):  # as long as more is received
+                    await checkpoint()
+            await behind.flush()
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(write_many, number)
+            await anyio.wait_all_tasks_blocked()
+        assert handed_over == [3, 2, 1]  # the second has yet to ask for a thread
+        gate.open()
+    assert handed_over == [6, 6, 6]
+
+
+async def test_few_bytes_are_collected_up_to_a_batch(on_disk: Storage) -> None:
+    """A thread for each half MiB would be one too many, where each is waited for."""
+    async with filling(on_disk) as blob:
+        blob.append(b"a" * LEAST)
+        async with WriteBehind(on_disk.threads, size=FEW) as awaited:
+            assert not awaited.is_due(blob)
+        async with WriteBehind(on_disk.threads, size=FEW + 1) as behind:
+            assert behind.is_due(blob)
+        blob.append(b"a" * LEAST)
+        assert awaited.is_due(blob)
 
 
 async def test_without_a_descriptor_for_its_bell_it_waits_all_the_same(

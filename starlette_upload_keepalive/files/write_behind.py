@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 # memory. While something is, more is collected: each write has to get the interpreter's lock.
 _LEAST = 512 * KIB
 _BATCH = MIB
+# A body of one batch and the form around it: what such a one writes is waited for.
+_FEW = _BATCH + 64 * KIB
 # How many batches may be handed over and not yet written. With two the thread has something to
-# do while the event loop is woken; one more evens out what either is held up by.
+# do while the event loop is woken; one more evens out what either is held up by. Where uploads wait
+# for a thread, more would only take memory: of each of them.
 _MOST = 3
+_MOST_IN_A_CROWD = 1
 # How long the thread waits for the next batch. To start one takes the event loop 0.1 ms.
 _LINGER = 0.002
 
@@ -54,7 +58,7 @@ class WriteBehind:
     def __init__(self, threads: WorkerThreads, *, size: int | None = None) -> None:
         self._threads = threads
         self._tasks: TaskGroup | None = None
-        if size is None or size > _LEAST:
+        if size is None or size > _FEW:
             self._tasks = anyio.create_task_group()
         self._limiter: anyio.CapacityLimiter | None = None
         self._scope: anyio.CancelScope | None = None  # of the writer, if there is one
@@ -108,7 +112,8 @@ class WriteBehind:
 
     def is_due(self, blob: Blob) -> bool:
         """Whether a blob has collected enough to be worth a write."""
-        return blob.unwritten >= (_BATCH if self._under_way else _LEAST)
+        waited_for = self._tasks is None
+        return blob.unwritten >= (_BATCH if self._under_way or waited_for else _LEAST)
 
     async def write(self, blob: Blob) -> None:
         """Write what a blob has collected, and wait only while too much is under way.
@@ -131,10 +136,11 @@ class WriteBehind:
             self._scope = anyio.CancelScope(shield=True)
             self._limiter = self._threads.limiter()
             self._tasks.start_soon(self._run_writer, self._scope)
-        while self._under_way >= _MOST and self._failure is None:
+        most = _MOST_IN_A_CROWD if self._crowded else _MOST
+        while self._under_way >= most and self._failure is None:
             signal = self._signal()
             self._waits = True
-            if self._under_way >= _MOST:  # perhaps the thread was done before it saw us wait
+            if self._under_way >= most:  # perhaps the thread was done before it saw us wait
                 await signal.wait()
             self._waits = False
         self._raise_failure()
