@@ -214,6 +214,16 @@ def test_a_cut_leaves_no_space_at_the_end() -> None:
     check(safe_filename("a" * (LONGEST - 1) + " " + "b" * 100))
 
 
+@pytest.mark.parametrize("suffix", ["", ".txt"])
+@pytest.mark.parametrize("name", ["CON.{}", "COM¹.{}", "CON .{}", "CON{}"])
+def test_a_long_name_of_a_device_is_cut(name: str, suffix: str) -> None:
+    """What is put before it has to fit, too; and the cut may be what makes it one."""
+    for letter in ("a", "é", " "):
+        long = name.format(letter * 300 + "b") + suffix
+        check(safe_filename(long))
+        check(unique_filename(long))
+
+
 def test_all_of_unicode(tmp_path: Path) -> None:
     """Each character by itself, in the middle and at the ends."""
     for code in range(0x110000):

@@ -41,9 +41,10 @@ def safe_filename(name: str | None, *, longest: int = LONGEST) -> str:
     visible = "".join(map(_visible, _BLANK.sub("", last)))
     plain = _REFUSED.sub("_", unicodedata.normalize("NFC", visible)).rstrip(_NOT_LAST)
     stem, suffix = _split(plain)
-    stem = _cut(stem.lstrip(_NOT_FIRST), longest - len(suffix.encode())).rstrip(_NOT_LAST)
-    if _DEVICE.fullmatch(stem.partition(".")[0].rstrip(" ")):
-        stem = f"_{stem}"
+    room = longest - len(suffix.encode())
+    stem = _cut(stem.lstrip(_NOT_FIRST), room)
+    if _DEVICE.fullmatch(stem.partition(".")[0].rstrip(" ")):  # also if the cut has made it one
+        stem = _cut(f"_{stem}", room)
     return (stem or _FALLBACK) + suffix
 
 
@@ -71,4 +72,4 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _cut(text: str, size: int) -> str:
-    return text.encode()[:size].decode(errors="ignore")
+    return text.encode()[:size].decode(errors="ignore").rstrip(_NOT_LAST)
