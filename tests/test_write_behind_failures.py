@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import weakref
 from collections.abc import Sequence
 
 import anyio
@@ -85,6 +86,36 @@ async def test_what_is_queued_behind_a_failure_is_let_go_of(
                 await behind.write(blob)
             gate.open()
         assert blob.owners == ["the test"]
+
+
+@pytest.mark.parametrize("size", [None, 10])
+async def test_a_failure_keeps_no_bytes(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    """P2: whoever keeps the error, such as a circle with what it came through."""
+
+    class Piece(bytearray):
+        """Bytes that can be watched."""
+
+    def fail(_: PrivateFile, buffers: Sequence[bytes]) -> None:
+        batch = buffers[:]  # noqa: F841 - as what really writes has some of its own
+        raise OUT_OF_SPACE
+
+    async def write(blob: Blob) -> None:
+        async with WriteBehind(on_disk.threads, size=size) as behind:
+            await behind.write(blob)
+            await behind.flush()
+
+    monkeypatch.setattr(PrivateFile, "write", fail)
+    async with filling(on_disk) as blob:
+        piece = Piece(b"abc")
+        blob._pending.append(piece)
+        gone = weakref.ref(piece)
+        del piece
+        with pytest.raises(OSError, match="of the test") as failed:
+            await write(blob)
+        assert gone() is None
+        assert failed.value is OUT_OF_SPACE
 
 
 async def test_an_error_of_the_block_is_raised_as_it_is(on_disk: Storage) -> None:

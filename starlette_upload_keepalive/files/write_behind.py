@@ -6,6 +6,7 @@ import math
 import queue
 from contextlib import suppress
 from functools import partial
+from traceback import clear_frames
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,6 +103,7 @@ class WriteBehind:
                 await self._tasks.__aexit__(None, None, None)
         finally:
             self._drop_queue()
+            self._failure = None  # its traceback has us
             if self._doorbell is not None:
                 self._doorbell.close()
 
@@ -124,13 +126,16 @@ class WriteBehind:
 
         Cancellation: the thread finishes what it is writing; it owns the blob meanwhile.
         """
-        write = _Write(blob, blob.take_batch(), blob.own("a write in progress"))
+        owner = blob.own("a write in progress")
         if self._tasks is None:
-            await self._threads.run(
-                partial(blob.write_batch, write.batch), let_go=write.owner.let_go
-            )
+            batch = blob.take_batch()
+            try:
+                await self._threads.run(partial(blob.write_batch, batch), let_go=owner.let_go)
+            except Exception as error:
+                _forget(error, batch)
+                raise
             return
-        self._queue.put(write)
+        self._queue.put(_Write(blob, blob.take_batch(), owner))
         self._handed_over += 1
         if self._scope is None:
             self._scope = anyio.CancelScope(shield=True)
@@ -188,6 +193,7 @@ class WriteBehind:
                     if self._turn_over is not None:
                         self._turn_over.set()
         except Exception as error:  # noqa: BLE001 - raised where the body is read
+            _forget(error)
             self._failure = error
         finally:
             self._scope = None
@@ -227,3 +233,14 @@ class WriteBehind:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _forget(error: Exception, *batches: Batch) -> None:
+    """Free the bytes that could not be written.
+
+    What brings an error out of a thread is in a circle with it, and that with its traceback: until
+    it is collected, all would stay that is in there.
+    """
+    for batch in batches:
+        batch.clear()
+    clear_frames(error.__traceback__)
