@@ -242,3 +242,43 @@ async def test_a_native_cancel_while_no_thread_is_at_work(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("ending", ["a cancel scope", "an error", "the block's own end"])
+async def test_a_native_cancel_of_what_ends_already_waits_for_no_disk(
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """A server that has to end would wait for a disk that hangs."""
+    gate = Gate()
+
+    def hang(*_: object) -> None:
+        gate.enter()
+
+    monkeypatch.setattr(PrivateFile, "write", hang)
+    scope = anyio.CancelScope()
+
+    async def write_and_end(blob: Blob) -> None:
+        with scope:
+            async with WriteBehind(on_disk.threads) as behind:
+                await behind.write(blob)
+                await gate.entered()
+                if ending == "a cancel scope":
+                    scope.cancel()
+                    await checkpoint()
+                if ending == "an error":
+                    raise ValueError("of the test")
+
+    async with filling(on_disk) as blob:
+        task = asyncio.ensure_future(write_and_end(blob))
+        await gate.entered()
+        await anyio.wait_all_tasks_blocked()
+        assert not task.done()
+        task.cancel()
+        await anyio.wait_all_tasks_blocked()
+        ended = task.done()
+        gate.open()
+        await asyncio.wait([task])
+        wait_until_idle(on_disk)
+        assert ended
+        assert blob.owners == ["the test"]

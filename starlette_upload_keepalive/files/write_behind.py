@@ -93,19 +93,23 @@ class WriteBehind:
         self._queue.put(None)
         cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
         natively = cancelled and anyio.current_effective_deadline() != -math.inf
-        if natively and self._scope is not None:
-            # Whoever does that, such as a server that has to end, waits for nobody.
-            self._scope.cancel()
         try:
-            if exc is None or cancelled:
-                await self._tasks.__aexit__(exc_type, exc, traceback)
-            else:  # no concern of the task group, which would wrap it in an exception group
-                await self._tasks.__aexit__(None, None, None)
+            if not natively:
+                await self._writer_ended()
         finally:
-            self._drop_queue()
-            self._failure = None  # its traceback has us
-            if self._doorbell is not None:
-                self._doorbell.close()
+            if self._scope is not None:
+                # Whoever cancels natively, such as a server that has to end, waits for nobody.
+                self._scope.cancel()
+            try:
+                if exc is None or cancelled:
+                    await self._tasks.__aexit__(exc_type, exc, traceback)
+                else:  # no concern of the task group, which would wrap it in an exception group
+                    await self._tasks.__aexit__(None, None, None)
+            finally:
+                self._drop_queue()
+                self._failure = None  # its traceback has us
+                if self._doorbell is not None:
+                    self._doorbell.close()
 
     @property
     def begun(self) -> bool:
@@ -163,6 +167,12 @@ class WriteBehind:
             self._ended = anyio.Event()
             await self._ended.wait()
         self._raise_failure()
+
+    async def _writer_ended(self) -> None:
+        if self._scope is not None:
+            self._ended = anyio.Event()
+            with anyio.CancelScope(shield=True):  # a task group's own holds up a native cancel
+                await self._ended.wait()
 
     @property
     def _under_way(self) -> int:
