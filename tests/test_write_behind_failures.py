@@ -98,7 +98,7 @@ async def test_a_failure_keeps_no_bytes(
         """Bytes that can be watched."""
 
     def fail(_: PrivateFile, buffers: Sequence[bytes]) -> None:
-        batch = buffers[:]  # noqa: F841 - as what really writes has some of its own
+        _batch = buffers[:]  # as what really writes has some of its own
         raise OUT_OF_SPACE
 
     async def write(blob: Blob) -> None:
