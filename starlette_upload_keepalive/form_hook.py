@@ -18,6 +18,7 @@ from starlette.requests import Request
 from .intake import SCOPE_KEY, Intake
 
 MULTIPART = "multipart/form-data"
+_DIGITS = 20
 
 
 class _Hook(Protocol):
@@ -69,7 +70,8 @@ def uninstall() -> None:
 
 def _size_of_body(request: Request) -> int | None:
     for name, value in request.headers.raw:
-        if name == b"content-length" and value.isdigit():
+        # Python refuses to read a number of thousands of digits, which no body is long enough for.
+        if name == b"content-length" and value.isdigit() and len(value) < _DIGITS:
             return int(value)
     return None
 

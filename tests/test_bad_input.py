@@ -319,3 +319,13 @@ async def test_in_fastapi_they_are_told_apart_from_a_bad_request(full_device: Pa
     assert answer.status == 507
     answer = await send_request(app, b"junk")
     assert (answer.status, answer.json) == (400, {"detail": INVALID})
+
+
+@pytest.mark.parametrize("length", [b"9" * 5000, b"9" * 20, b"-1", b"ten", b""])
+async def test_a_content_length_that_means_nothing_is_none(length: bytes) -> None:
+    """A server may hand on what it does not understand. Stock Starlette does not look at it."""
+    app = App()
+    scope = http_scope()
+    scope["headers"].append((b"content-length", length))
+    answer = await send_request(app.app, in_messages(whole(2 * MIB)), scope)
+    assert (answer.status, answer.text) == (200, f"photo={2 * MIB}")
