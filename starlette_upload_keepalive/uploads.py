@@ -52,8 +52,9 @@ class Uploads:
             that ``await upload.sha256()`` need not read them again.
         handler_threads: How many plain functions run at once, each in a thread.
         handler_tasks: How many ``async`` functions run at once.
-        grace_period: The seconds that jobs get to finish at shutdown. Keep it
-            below the server's own limit, which is 60 for hypercorn.
+        grace_period: The seconds that jobs get to finish at shutdown; in the
+            last tenth of it, and the last 3 at most, threads are asked to stop.
+            Keep it below the server's own limit, which is 60 for hypercorn.
         job_history: How many jobs that are done are remembered.
         keep_failed: How many of those that failed keep their files, for
             ``uploads.jobs.retry``. They are let go of at shutdown.
@@ -275,7 +276,7 @@ class Uploads:
     async def drain(self) -> None:
         """Let all jobs finish, and cancel those that have not after the grace period.
 
-        Cancellation: the jobs go on.
+        Cancellation: the jobs go on; threads that were asked to stop by then still are.
         """
         if self._runner is not None:
             await self._runner.drain()

@@ -51,8 +51,6 @@ class Executor:
         retries: bool,
         publish: Callable[[Job[Any]], bool],
     ) -> None:
-        self.ends: float = math.inf
-        """When no attempt begins any more, in the event loop's seconds."""
         self._threads = threads
         self._callback_threads = callback_threads
         self._retries = retries
@@ -67,6 +65,7 @@ class Executor:
         self._changed: anyio.Event | None = None
         self._is_stopping = False
         self._in_haste = 0
+        self.set_end(math.inf)
 
     def start(self, tasks: TaskGroup) -> None:
         """Run jobs in a task group, until `close`."""
@@ -129,6 +128,17 @@ class Executor:
             yield
         finally:
             self._in_haste -= 1
+
+    def set_end(self, time: float) -> None:
+        """Let no attempt begin after that, in the event loop's seconds."""
+        self._ends: dict[RunIn, float] = {"thread": time, "loop": time}
+
+    def ask_threads(self) -> None:
+        """Ask the threads to stop, and begin nothing more in one until `set_end`."""
+        self._ends["thread"] = -math.inf
+        for job in self._running:
+            if job._work.run_in == "thread":
+                job._stop("shutdown")
 
     async def stop_all(self) -> None:
         """Lose the jobs that wait, cancel those on the event loop, leave the threads behind.
@@ -253,7 +263,8 @@ class Executor:
         return job.state is JobState.STAGED
 
     async def _attempt(self, job: Job[Any]) -> Outcome:
-        if job._stop_reason is not None:  # since it was given its turn
+        too_late = self._ends[job._work.run_in] == -math.inf
+        if too_late or job._stop_reason is not None:  # since it was given its turn
             return Outcome(error=Stopped())
         stage = Stage(job.id)
         overrun = self._watch(job)
@@ -279,7 +290,7 @@ class Executor:
             job._give_up(verb.reason)
         elif (wait := self._wait_before_next(job, error, verb)) is None:
             job._fail(error)
-        elif anyio.current_time() + wait > self.ends:
+        elif anyio.current_time() + wait > self._ends[job._work.run_in]:
             job._cancel("shutdown", error=error)
         else:
             self._delayed[job] = self._after(wait, partial(self.hurry, job))
@@ -289,7 +300,7 @@ class Executor:
         self, job: Job[Any], error: BaseException, verb: RetryLater | None
     ) -> float | None:
         """Return the seconds until the next attempt; None if there is none."""
-        if not self._retries or job._stop_reason == "shutdown":
+        if not self._retries or self._is_stopping:
             return None
         if verb is not None:
             check_seconds("seconds", verb.seconds, zero=True)  # it may have been changed

@@ -22,6 +22,9 @@ from .stage import NOT_RUNNING
 
 T = TypeVar("T")
 
+_NOTICE = 3.0
+"""The most seconds that threads get to stop before the grace period ends."""
+
 
 class Runner:
     """Runs jobs for as long as `running` lasts. Made anew for each event loop.
@@ -31,7 +34,8 @@ class Runner:
         callback_threads: Where plain callbacks run, apart from those: no job waits for them.
         max_threads: How many of them run at once.
         max_tasks: How many ``async`` functions run at once.
-        grace_period: The seconds that jobs get to finish; no limit if None.
+        grace_period: The seconds that jobs get to finish; no limit if None. In the last
+            tenth of it, and the last 3 at most, threads are asked to stop.
         retries: Whether a job may wait for another attempt.
         expects_more: Whether requests still hold jobs that will be published.
     """
@@ -55,7 +59,7 @@ class Runner:
             retries=retries,
             publish=self.publish,
         )
-        self._grace_period = grace_period
+        self._grace_period: float = math.inf if grace_period is None else grace_period
         self._expects_more = expects_more
         self._loop_thread: int | None = None
         self._loop: object = None
@@ -195,6 +199,8 @@ class Runner:
         """Let all jobs finish, and cancel those that have not after the grace period.
 
         One that waits for its next attempt has it at once, rather than be lost.
+        Threads are asked to stop shortly before the end: who may kill the
+        process comes next, and would hit them at work.
 
         Args:
             expects_more: Whether jobs are still to be published, to be waited for.
@@ -202,16 +208,24 @@ class Runner:
         Cancellation: leaves the jobs to be cancelled by the end of `running`.
         """
         executor = self.executor
+
+        async def all_done() -> None:
+            while executor.busy or expects_more():
+                await executor.change()
+
         try:
             with anyio.move_on_after(self._grace_period) as grace:
                 await checkpoint()  # start nothing more if this is cancelled already
-                executor.ends = grace.deadline
+                executor.set_end(grace.deadline)
                 executor.hurry_all()
-                while executor.busy or expects_more():
-                    await executor.change()
+                notice = min(self._grace_period / 10, _NOTICE)
+                with anyio.CancelScope(deadline=grace.deadline - notice):
+                    await all_done()
+                executor.ask_threads()
+                await all_done()
             await executor.stop_all()
         finally:
-            executor.ends = math.inf
+            executor.set_end(math.inf)
 
     async def stop(self) -> None:
         """Drain, also what requests still hold, and take no job any more. Again does nothing.
