@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import socket
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -87,8 +89,9 @@ async def test_no_file_is_replaced_that_appears_meanwhile(
 
     monkeypatch.setattr(saving, "_check", check_and_lose)
     async with make_upload(storage, b"ours") as upload:
-        with pytest.raises(FileExistsError):
+        with pytest.raises(FileExistsError, match="exists: give another name") as caught:
             await upload.save(path)
+        assert (caught.value.errno, caught.value.filename) == (errno.EEXIST, str(path))
         assert await upload.read() == b"ours"
     assert path.read_bytes() == b"theirs"
     assert os.listdir(tmp_path) == ["saved"]
@@ -162,11 +165,68 @@ async def test_two_saves_of_a_file_of_the_owners_own(storage: Storage, tmp_path:
         assert await anyio.Path(tmp_path / name).read_bytes() == data
 
 
-@pytest.mark.parametrize("name", ["", ".", "/"])
-async def test_what_names_no_file(storage: Storage, name: str) -> None:
+@pytest.mark.parametrize("name", ["", ".", "/", "missing/", "missing/.", ".."])
+async def test_what_names_no_file(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     async with make_upload(storage, b"data") as upload:
-        with pytest.raises(ValueError, match="names no file"):
+        with pytest.raises(ValueError, match=f"'{name}' names no file: .*, or use save_to"):
             await upload.save(name, overwrite=True)
+    assert os.listdir(tmp_path) == []
+
+
+def bind_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "directory": (Path.mkdir, r"is a directory: use save_to\(\), or add a name"),
+    "pipe": (os.mkfifo, "is no plain file"),
+    "socket": (bind_socket, "is no plain file"),
+}
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", NO_FILES)
+async def test_only_files_are_replaced(
+    storage: Storage, tmp_path: Path, kind: str, overwrite: bool, linked: bool
+) -> None:
+    make, message = NO_FILES[kind]
+    path = thing = tmp_path / "thing"
+    make(thing)
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to("thing")
+    there, before = sorted(os.listdir(tmp_path)), thing.stat()
+    async with make_upload(storage, b"data") as upload:
+        with pytest.raises(FileExistsError, match=message) as caught:
+            await upload.save(path, overwrite=overwrite)
+    assert (caught.value.errno, caught.value.filename) == (errno.EEXIST, str(path))
+    assert (sorted(os.listdir(tmp_path)), path.is_symlink()) == (there, linked)
+    assert (thing.stat().st_ino, thing.stat().st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"), [("file", "The file exists"), ("missing", "A link to nothing exists")]
+)
+async def test_a_link_is_replaced_itself(
+    storage: Storage, tmp_path: Path, target: str, message: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"theirs")
+    path = tmp_path / "link"
+    path.symlink_to(target)
+    async with make_upload(storage, b"ours") as upload:
+        with pytest.raises(FileExistsError, match=message) as caught:
+            await upload.save(path)
+        assert (caught.value.errno, caught.value.filename) == (errno.EEXIST, str(path))
+        await upload.save(path, overwrite=True)
+    assert not path.is_symlink()
+    assert path.read_bytes() == b"ours"
+    assert (tmp_path / "file").read_bytes() == b"theirs"
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
 
 
 @pytest.mark.parametrize(("code", "fails"), [(errno.EINVAL, False), (errno.EIO, True)])
@@ -187,19 +247,20 @@ async def test_directories_that_can_not_be_synced(
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "message"),
+    ("name", "code", "message"),
     [
-        ("missing/saved", FileNotFoundError, "missing does not exist: create the directory first"),
-        ("file/saved", NotADirectoryError, "file is no directory"),
+        ("missing", errno.ENOENT, "does not exist: create it first"),
+        ("file", errno.ENOTDIR, "No directory"),
     ],
 )
 async def test_a_directory_that_is_none(
-    storage: Storage, tmp_path: Path, name: str, error: type[OSError], message: str
+    storage: Storage, tmp_path: Path, name: str, code: int, message: str
 ) -> None:
     (tmp_path / "file").touch()
     async with make_upload(storage, b"abc") as upload:
-        with pytest.raises(error, match=message):
-            await upload.save(tmp_path / name)
+        with pytest.raises((FileNotFoundError, NotADirectoryError), match=message) as caught:
+            await upload.save(tmp_path / name / "saved")
+    assert (caught.value.errno, caught.value.filename) == (code, str(tmp_path / name))
 
 
 async def test_what_is_closed_can_not_be_saved(storage: Storage, tmp_path: Path) -> None:
@@ -275,7 +336,7 @@ async def test_a_filesystem_without_links_will_do(
     async with make_upload(storage, b"abc") as upload:
         saved = await upload.save(tmp_path / "saved")
         assert saved.read_bytes() == b"abc"
-        with pytest.raises(FileExistsError):
+        with pytest.raises(FileExistsError, match="exists: give another name"):
             saving._name(tmp_path / "another", saved)  # taken since it was looked for
     assert saved.read_bytes() == b"abc"
     assert os.listdir(tmp_path) == ["saved"]

@@ -60,9 +60,9 @@ async def test_no_file_is_replaced(
 async def test_the_directory_must_exist(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     async with make_upload(storage, b"abc") as upload:
-        with pytest.raises(FileNotFoundError, match="missing does not exist: create the directory"):
+        with pytest.raises(FileNotFoundError, match="does not exist: create it first"):
             await upload.save_to(tmp_path / "missing")
-        with pytest.raises(NotADirectoryError, match="file is no directory"):
+        with pytest.raises(NotADirectoryError, match="No directory"):
             await upload.save_to(tmp_path / "file")
     assert os.listdir(tmp_path) == ["file"]
 

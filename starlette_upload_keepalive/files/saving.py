@@ -16,9 +16,17 @@ from .private_file import PrivateFile
 
 # What link(2) says on a filesystem that knows no links, such as exFAT.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+_EXISTS = "The file exists: give another name, or overwrite=True"
 
 
-def save(blob: Blob, saver: Owner, destination: Path, *, overwrite: bool, durable: bool) -> Path:
+def save(
+    blob: Blob,
+    saver: Owner,
+    destination: str | os.PathLike[str],
+    *,
+    overwrite: bool,
+    durable: bool,
+) -> Path:
     """Store the bytes under a name, all of them or nothing. Blocks.
 
     The last owner's private file becomes the file of that name. Else, or where
@@ -28,45 +36,74 @@ def save(blob: Blob, saver: Owner, destination: Path, *, overwrite: bool, durabl
         blob: What to store.
         saver: Who owns it meanwhile.
         destination: The name; its directory must exist.
-        overwrite: Replace a file of that name.
+        overwrite: Replace a file of that name, or a link to a file.
         durable: Return only when a power cut can't take the file away.
 
     Raises:
         ValueError: The destination names no file.
-        FileExistsError: The name is taken, and it may not be overwritten.
+        FileExistsError: The name is taken, and it may not be overwritten, or is
+            that of something else than a file.
         UploadChanged: The bytes were saved without a copy before, and changed.
         OSError: The directory is missing, can't be written, or is full.
     """
-    _check(destination, overwrite=overwrite)
-    partial = destination.with_name(f".{secrets.token_hex(8)}.part")
+    path = _named(destination)
+    _check(path, overwrite=overwrite)
+    partial = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with blob.offered(saver) as file:
-            given = file is not None and _give(blob, file, partial, destination, durable=durable)
+            given = file is not None and _give(blob, file, partial, path, durable=durable)
         if not given:
             copy(blob, partial, mode=0o666, durable=durable)  # less the umask, as open() has it
             if not blob.in_memory:
-                blob.storage.advice.copied(blob.storage.directory, destination.parent)
+                blob.storage.advice.copied(blob.storage.directory, path.parent)
         if overwrite:
-            os.replace(partial, destination)
+            os.replace(partial, path)
         else:
-            _name(partial, destination)
+            _name(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     if durable:
-        _sync_directory(destination.parent)
-    return destination
+        _sync_directory(path.parent)
+    return path
+
+
+def _named(destination: str | os.PathLike[str]) -> Path:
+    name = os.fspath(destination)
+    # A path object would drop the separator at the end, by which it names a directory.
+    if os.path.basename(name) in {"", os.curdir, os.pardir}:
+        raise ValueError(
+            f"{name!r} names no file: give the directory and a name, or use save_to()."
+        )
+    return Path(name)
 
 
 def _check(destination: Path, *, overwrite: bool) -> None:
-    if not destination.name:
-        raise ValueError(f"{str(destination)!r} names no file: give the directory and a name.")
     directory = destination.parent
     if not directory.is_dir():
         if directory.exists():
-            raise NotADirectoryError(f"{directory} is no directory: {destination} can't be there.")
-        raise FileNotFoundError(f"{directory} does not exist: create the directory first.")
-    if not overwrite and destination.exists():
-        raise FileExistsError(f"{destination} exists: give another name, or overwrite=True.")
+            raise _refused(errno.ENOTDIR, "No directory, so no file can be in it", directory)
+        raise _refused(errno.ENOENT, "The directory does not exist: create it first", directory)
+    try:
+        mode = destination.stat().st_mode  # of what a link leads to: that of a device is one
+    except FileNotFoundError:
+        if overwrite or not destination.is_symlink():
+            return
+        what = "A link to nothing exists: give another name, or overwrite=True"
+        raise _refused(errno.EEXIST, what, destination) from None
+    if stat.S_ISDIR(mode):
+        what = "It is a directory: use save_to(), or add a name"
+    elif not stat.S_ISREG(mode):
+        what = "It is no plain file: give another name"
+    elif not overwrite:
+        what = _EXISTS
+    else:
+        return
+    raise _refused(errno.EEXIST, what, destination)
+
+
+def _refused(code: int, why: str, path: Path) -> OSError:
+    """Make the error that the system has for it, with more to say."""
+    return OSError(code, why, str(path))
 
 
 def _give(
@@ -102,16 +139,26 @@ def _give(
 def _name(partial: Path, destination: Path) -> None:
     try:
         os.link(partial, destination)  # unlike a rename, this never replaces
+    except FileExistsError:  # since it was looked for
+        raise _refused(errno.EEXIST, _EXISTS, destination) from None
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # Claim the name, and then replace what claims it: a reader may find it empty in between.
-        os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        try:
-            os.replace(partial, destination)
-        except BaseException:
-            destination.unlink()
-            raise
+        _claim(partial, destination)
+
+
+def _claim(partial: Path, destination: Path) -> None:
+    """Claim the name, and then replace what claims it: a reader may find it empty in between."""
+    try:
+        fd = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        raise _refused(errno.EEXIST, _EXISTS, destination) from None
+    os.close(fd)
+    try:
+        os.replace(partial, destination)
+    except BaseException:
+        destination.unlink()
+        raise
 
 
 def _sync_directory(path: Path) -> None:

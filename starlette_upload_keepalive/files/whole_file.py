@@ -54,7 +54,8 @@ class WholeFile:
 
         Args:
             destination: The name, never the client's; its directory must exist.
-            overwrite: Replace a file of that name.
+            overwrite: Replace a file of that name. A link to a file is replaced
+                itself; a directory, a device or a pipe never is.
             durable: Return only when a power cut can't take the file away: the
                 file and its directory are synced, which waits for the disk.
 
@@ -64,15 +65,16 @@ class WholeFile:
         Raises:
             UploadClosed: The owner has let go.
             UploadChanged: It was saved without a copy before, and changed there.
-            ValueError: The destination names no file.
-            FileExistsError: The name is taken, and it may not be overwritten.
+            ValueError: The destination names no file, as "files/" does not.
+            FileExistsError: The name is taken, and it may not be overwritten, or
+                is that of something else than a file.
             OSError: The directory is missing, can't be written, or is full.
 
         Cancellation: the thread finishes the save unless it had not begun.
         """
         return await self._in_thread(
             lambda blob, saver: save(
-                blob, saver, Path(destination), overwrite=overwrite, durable=durable
+                blob, saver, destination, overwrite=overwrite, durable=durable
             ),
             "a save in progress",
         )
