@@ -57,8 +57,8 @@ class UploadChanged(UploadKeepAliveError):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(
             f"The upload was saved to {os.fspath(path)!r} without a copy, and that file has been "
-            "changed since, so its bytes are lost. Read an upload before you change what was "
-            "saved; or change a copy, as_path(writable=True), and keep that."
+            "changed since, or touched, so its bytes can't be trusted. Read an upload before you "
+            "change what was saved; or change a copy, as_path(writable=True), and keep that."
         )
         self.path: str = os.fspath(path)
 

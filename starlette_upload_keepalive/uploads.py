@@ -46,7 +46,8 @@ class Uploads:
         memory_max_size: The size in bytes up to which a file stays in memory.
         memory_budget: The bytes that all files in memory may take together; a
             file that finds too little left goes to disk, whatever its size.
-        directory: Where larger files lie; the system's temporary directory if None.
+        directory: Where larger files lie, and those of `Upload.as_path`; the
+            system's temporary directory if None.
         io_threads: How many worker threads read and write files at once.
         sha256: Hash files that are too large for memory while they arrive, so
             that ``await upload.sha256()`` need not read them again.

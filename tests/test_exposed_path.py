@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -287,3 +288,43 @@ async def test_a_program_may_replace_or_remove_what_is_writable(storage: Storage
             other.write_bytes(b"new")
             other.replace(path)
         assert not path.exists()
+
+
+@pytest.mark.parametrize("size_in_memory", [0, MIB])
+async def test_the_directory_of_uploads_is_gone(tmp_path: Path, size_in_memory: int) -> None:
+    directory = tmp_path / "uploads"
+    directory.mkdir()
+    storage = Storage(memory_max_size=size_in_memory, directory=directory)
+    async with make_upload(storage, b"abc") as upload:
+        shutil.rmtree(directory)
+        with pytest.raises(FileNotFoundError, match=r"set Uploads\(directory=") as caught:
+            async with upload.as_path():
+                pytest.fail("not reached")  # pragma: no cover
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, str(directory))
+    storage.closer.drain()
+
+
+async def test_another_file_that_is_missing_is_not_blamed_on_the_directory(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "of the test")
+
+    monkeypatch.setattr(exposed_path, "copy", lost)
+    async with make_upload(storage, b"abc") as upload:
+        with pytest.raises(FileNotFoundError, match="of the test"):
+            await upload.as_path(writable=True).__aenter__()
+
+
+async def test_it_is_there_from_wherever_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may be started in another directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "uploads").mkdir()
+    storage = Storage(directory="uploads")
+    monkeypatch.chdir("/")
+    async with make_upload(storage, b"abc") as upload, upload.as_path() as path:
+        assert path.is_absolute()
+        assert path.parent == tmp_path / "uploads"
+        assert path.read_bytes() == b"abc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -85,6 +86,16 @@ class ExposedPath:
         self._owner = self._blob.own("the block of a path")
 
     def _make(self) -> None:
+        try:
+            self._link_or_copy()
+        except FileNotFoundError as error:
+            directory = self._blob.storage.directory
+            if os.path.isdir(directory):
+                raise
+            what = "The directory of the uploads is gone: create it, or set Uploads(directory=...)"
+            raise FileNotFoundError(errno.ENOENT, what, directory) from error
+
+    def _link_or_copy(self) -> None:
         if self._writable or self._blob.in_memory:
             copy(self._blob, self._path, mode=0o600 if self._writable else 0o400)
             return

@@ -69,7 +69,7 @@ class Storage:
         memory_max_size: The size in bytes up to which a file stays in memory.
         memory_budget: The bytes that all files in memory may take together; a
             file that finds too little left goes to disk, whatever its size.
-        directory: Where larger files lie; the system's default if None.
+        directory: Where larger files and paths lie; the system's default if None.
         io_threads: How many worker threads may read and write at once; None
             shares anyio's forty with sync endpoints, for a storage of one file.
         sha256: Hash files on disk while they are written.
@@ -106,7 +106,8 @@ class Storage:
         self._marks_tell: dict[int, bool] = {}
         # Without a lock: all that is done to it is one step of the interpreter each time.
         self._blobs: set[OpenBlob] = set()
-        self._directory = None if directory is None else str(directory)
+        # As it is now: paths in it are for programs that may work in another directory.
+        self._directory = None if directory is None else os.path.abspath(directory)
 
     @property
     def directory(self) -> str:
