@@ -8,6 +8,21 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+__all__ = [
+    "CallbackFailed",
+    "Hook",
+    "JobCancelled",
+    "JobDelayed",
+    "JobDiscarded",
+    "JobEvent",
+    "JobFailed",
+    "JobOverran",
+    "JobStarted",
+    "JobSubmitted",
+    "JobSucceeded",
+    "ignores",
+]
+
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 

@@ -100,13 +100,19 @@ def test_all_names() -> None:
 @pytest.mark.parametrize("name", ["events", "testing", "pytest_plugin"])
 def test_names_of_a_module(name: str) -> None:
     module = importlib.import_module(f"{package.__name__}.{name}")
-    there = {
-        "events": ["Hook", *EVENTS],
-        "testing": module.__dict__.get("__all__"),
-        "pytest_plugin": [key for key in vars(module) if key.startswith("finish_upload")],
-    }
+    fixtures = [key for key in vars(module) if key.startswith("finish_upload")]
+    there = vars(module).get("__all__", fixtures)
     told = rows("docs/names.md", f"## `starlette_upload_keepalive.{name}`")
-    assert sorted(told) == sorted(there[name] or [])
+    assert sorted(told) == sorted(there)
+
+
+def test_all_events_are_public() -> None:
+    assert EVENTS.keys() <= set(events.__all__)
+
+
+@pytest.mark.parametrize("name", events.__all__)
+def test_reference_has_each_event(name: str) -> None:
+    assert f"::: {events.__name__}.{name}\n" in text_of("docs/api/hooks.md")
 
 
 def test_names_of_hooks() -> None:
