@@ -96,6 +96,7 @@ def work_in_thread(photo: Upload, job: JobContext, *, gate: int) -> None:
 @uploads.handler()
 def work_stubbornly(photo: Upload, *, gate: int) -> None:
     pass_gate(gate)
+    record("returned", photo.filename)
 
 
 @uploads.handler()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import starlette_upload_keepalive as package
-from starlette_upload_keepalive import JobState, Retry, Uploads, events, exceptions
+from starlette_upload_keepalive import JobState, Retry, Upload, Uploads, events, exceptions
 from starlette_upload_keepalive.jobs.known_jobs import Jobs
 from starlette_upload_keepalive.jobs.options import MAX_PRIORITY
 from tests.pages import ROOT
@@ -79,6 +79,17 @@ def test_options(page: str, heading: str, function: object) -> None:
 
     assert list(told) == list(there)
     assert [name for name in told if not says(told[name], there[name])] == []
+
+
+def test_options_of_files() -> None:
+    told = rows("docs/files.md", "## Options")
+    there: dict[str, list[str]] = {}
+    for call in (Upload.save, Upload.save_to, Upload.as_path):
+        for name, each in inspect.signature(call).parameters.items():
+            if each.kind is each.KEYWORD_ONLY:
+                there.setdefault(name, []).append(call.__name__)
+                assert says(told[name][0], each.default)
+    assert {name: re.findall(r"`(\w+)`", cells[1]) for name, cells in told.items()} == there
 
 
 def test_no_default_is_told_that_is_none() -> None:

@@ -94,6 +94,27 @@ def test_stubborn_thread_holds_up_the_process_alone(kind: str, tmp_path: Path) -
         server.wait()
 
 
+@each_uvicorn
+def test_uvicorn_kills_the_threads_that_are_left_behind(kind: str, tmp_path: Path) -> None:
+    """P8: after SIGTERM, which it raises once more; so threads are asked before that."""
+    with running(kind, tmp_path, env=BRIEF) as server, Gate() as gate:
+        start_work(server, gate, "photo", "/stubborn-work")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == -signal.SIGTERM
+        assert server.records("returned") == []
+
+
+@each_uvicorn
+def test_uvicorn_lets_them_go_on_after_an_interrupt(kind: str, tmp_path: Path) -> None:
+    with running(kind, tmp_path, env=BRIEF) as server, Gate() as gate:
+        start_work(server, gate, "photo", "/stubborn-work")
+        server.signal(signal.SIGINT)
+        eventually(lambda: "Finished server process" in server.log)
+        gate.open()
+        server.wait()
+        assert server.records("returned")
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_thread_is_asked_when_its_task_is_cancelled_natively() -> None:

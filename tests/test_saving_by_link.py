@@ -10,12 +10,17 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from starlette_upload_keepalive import Upload, detach
+from starlette_upload_keepalive import Upload, UploadKeepAliveMiddleware, Uploads, detach
 from starlette_upload_keepalive.files import private_file
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import Storage
+from tests.pages import client_of, send
 from tests.stored import Gate, make_upload
 
 pytestmark = pytest.mark.anyio
@@ -84,6 +89,32 @@ async def test_others_keep_the_bytes_to_themselves(linkable: Storage, tmp_path: 
             saved.write_bytes(b"XYZ")
             assert await other.read() == b"abc"
         assert is_linked(await upload.save(tmp_path / "second"), upload)
+
+
+@pytest.mark.parametrize("submits", [False, True])
+async def test_an_endpoint_is_the_last_owner_unless_a_job_is(
+    tmp_path: Path, seen_changes: None, submits: bool
+) -> None:
+    uploads = Uploads(memory_max_size=0, directory=tmp_path)
+
+    @uploads.handler()
+    def count(upload: Upload) -> int:
+        return len(upload.file.read())
+
+    async def endpoint(request: Request) -> Response:
+        upload = (await request.form())["photo"]
+        assert isinstance(upload, Upload)
+        if submits:
+            count.submit(upload)
+        saved = await upload.save(tmp_path / "saved")
+        return JSONResponse(is_linked(saved, upload))
+
+    app = UploadKeepAliveMiddleware(
+        Starlette(routes=[Route("/photos", endpoint, methods=["POST"])]), uploads
+    )
+    async with uploads.running(), client_of(app) as client:
+        linked = (await send(client, "/photos", photo=b"abc")).json()
+    assert linked is not submits
 
 
 async def test_a_second_save_is_a_second_file(linkable: Storage, tmp_path: Path) -> None:
