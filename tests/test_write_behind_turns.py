@@ -116,20 +116,27 @@ async def test_few_bytes_are_collected_up_to_a_batch(on_disk: Storage) -> None:
 
 
 async def test_without_a_descriptor_for_its_bell_it_waits_all_the_same(
-    on_disk: Storage, monkeypatch: pytest.MonkeyPatch
+    on_disk: Storage, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P7: they are few where many uploads wait for a slow disk."""
 
     def fail(*_: object) -> None:
         raise OSError(errno.EMFILE, "of the test")
 
+    async def write_many() -> None:
+        async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+            for number in range(50):
+                blob.append(bytes([number]))
+                await behind.write(blob)
+            await behind.flush()
+            assert content(blob) == bytes(range(50))
+
     monkeypatch.setattr(write_behind, "Doorbell", fail)
-    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
-        for number in range(50):
-            blob.append(bytes([number]))
-            await behind.write(blob)
-        await behind.flush()
-        assert content(blob) == bytes(range(50))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write_many)
+        await gate.entered()
+        await anyio.wait_all_tasks_blocked()  # until it waits for the thread
+        gate.open()
 
 
 async def test_many_uploads_that_wait_for_a_slow_disk_share_few_descriptors(
