@@ -5,9 +5,11 @@ from .exceptions import (
     HandlerTimeout,
     JobNotFound,
     NotAccepted,
+    NotDurable,
     NotRunning,
     ResultTooLarge,
     RetryLater,
+    SpoolUnusable,
     StorageError,
     StorageFull,
     TooManyOpenFiles,
@@ -27,11 +29,13 @@ from .jobs.job_state import JobState, Progress
 from .jobs.retry import Retry
 from .jobs.stats import Stats
 from .middleware import UploadKeepAliveMiddleware
+from .spool.directory_spool import DirectorySpool
 from .uploads import Uploads
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DirectorySpool",
     "Discard",
     "Handler",
     "HandlerTimeout",
@@ -40,11 +44,13 @@ __all__ = [
     "JobNotFound",
     "JobState",
     "NotAccepted",
+    "NotDurable",
     "NotRunning",
     "Progress",
     "ResultTooLarge",
     "Retry",
     "RetryLater",
+    "SpoolUnusable",
     "Stats",
     "StorageError",
     "StorageFull",

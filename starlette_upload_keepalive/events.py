@@ -17,6 +17,7 @@ __all__ = [
     "JobEvent",
     "JobFailed",
     "JobOverran",
+    "JobReleased",
     "JobStarted",
     "JobSubmitted",
     "JobSucceeded",
@@ -130,6 +131,18 @@ class JobCancelled(JobEvent):
     reason: Literal["asked", "shutdown"]
     thread_goes_on: bool
     error: BaseException | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobReleased(JobEvent):
+    """The app has ended first. The job waits in its spool, for another process or the next start.
+
+    Attributes:
+        thread_goes_on: Whether a thread still works on it: nobody can claim it before
+            that, or the process, has ended.
+    """
+
+    thread_goes_on: bool
 
 
 @dataclass(frozen=True, kw_only=True)

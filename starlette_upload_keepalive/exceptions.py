@@ -10,11 +10,13 @@
     │   ├── StorageFull                          507: no space is left for them
     │   └── TooManyOpenFiles                     503: no file handle is left for them
     ├── NotRunning            (RuntimeError)     no runner is there to take the job
+    ├── NotDurable            (RuntimeError)     submit() can't wait until the job is on the disk
     ├── NotAccepted           (RuntimeError)     the request was answered with an error
     ├── WouldDeadlock         (RuntimeError)     a request waits for what starts after it
     ├── ResultTooLarge        (ValueError)       a job's result is more than 64 KiB of JSON
     ├── HandlerTimeout        (TimeoutError)     a handler took longer than its timeout
     ├── JobNotFound           (LookupError)      no job of that id is known
+    ├── SpoolUnusable         (RuntimeError)     a directory can't keep what a spool promises
     ├── RetryLater                               a handler wants to be called once more
     └── Discard                                  a handler gives up on its upload
 
@@ -108,6 +110,13 @@ class NotRunning(UploadKeepAliveError, RuntimeError):
     """Raised when a job is to start now and no runner is there to take it."""
 
 
+class NotDurable(UploadKeepAliveError, RuntimeError):
+    """Raised when a job is submitted where nothing waits until it is on the disk.
+
+    With a durable spool, ``await handler.enqueue(...)`` does.
+    """
+
+
 class NotAccepted(UploadKeepAliveError, RuntimeError):
     """Raised when a job is submitted for a request that was answered with an error."""
 
@@ -126,6 +135,10 @@ class HandlerTimeout(UploadKeepAliveError, TimeoutError):
 
 class JobNotFound(UploadKeepAliveError, LookupError):
     """Raised when no job of an id is known: it is wrong, or the job is forgotten."""
+
+
+class SpoolUnusable(UploadKeepAliveError, RuntimeError):
+    """Raised when the app starts and its spool can't be used. The error says what to do."""
 
 
 class RetryLater(UploadKeepAliveError):

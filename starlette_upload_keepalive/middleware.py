@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import form_hook
@@ -77,9 +79,20 @@ class UploadKeepAliveMiddleware:
     async def _keep_alive(self, scope: Scope, receive: Receive, send: Send) -> None:
         intake = scope[SCOPE_KEY] = self.uploads._open_intake(scope)
 
+        refused = False
+
         async def send_deciding(message: Message) -> None:
+            nonlocal refused
+            if refused:
+                return
             if message["type"] == "http.response.start":
                 intake.stage.decide(message["status"])
+                if intake.stage.holds_accepted:
+                    refusal = await self.uploads._keep_accepted(intake)
+                    if refusal is not None:
+                        refused = True
+                        await _answer(refusal)(scope, receive, send)
+                        return
             await send(message)
             if _is_last(message):
                 intake.stage.answered()
@@ -100,6 +113,10 @@ class UploadKeepAliveMiddleware:
         intake: Intake = scope[SCOPE_KEY]
         intake.join(self.uploads._stage_selected, route_path(scope))
         await self.app(scope, receive, send)
+
+
+def _answer(error: HTTPException) -> Response:
+    return PlainTextResponse(error.detail, error.status_code, error.headers)
 
 
 def _is_multipart(scope: Scope) -> bool:

@@ -119,7 +119,7 @@ async def _finish(uploads: Uploads, runner: Runner, seconds: float) -> list[Job[
     executor = runner.executor
     with anyio.move_on_after(seconds) as limit, executor.haste():
         while runner.is_open and (executor.busy or uploads._intakes):
-            await executor.change()
+            await executor.changes.wait()
     if limit.cancelled_caught:
         left = [*_left(uploads), *map(_describe_callback, executor.calling_back)]
         raise TimeoutError(_listed(f"After {seconds:g} s there are still", left))

@@ -6,37 +6,42 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import anyio
 from starlette.types import Message, Receive, Scope
 
 from .events import Hook, Hooks
+from .exceptions import NotRunning, StorageError
+from .files.disk_errors import told_to_the_client
 from .files.storage import MIB, Storage, check_least
 from .files.threads import WorkerThreads
 from .intake import Intake
-from .jobs.callbacks import OnError, OnSuccess
-from .jobs.decorator import HandlerDecorator, ManyHandlerDecorator
 from .jobs.event_log import log_events
 from .jobs.handler import Handler
 from .jobs.history import JobHistory
 from .jobs.job import Job
+from .jobs.keeper import Keeper
 from .jobs.known_jobs import Jobs
-from .jobs.options import HandlerOptions, Start
-from .jobs.retry import Retry
+from .jobs.registry import HandlerRegistry
 from .jobs.runner import Runner
-from .jobs.selection import Selection
+from .jobs.spool import Spool
+from .jobs.stage import NOT_RUNNING
 from .jobs.stats import Stats
+
+# Accepts wait for the disk: many at once share its time.
+_SPOOL_THREADS = 16
 
 AnyHandler = Handler[Any, Any, Any, Any]
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 
-class Uploads:
+class Uploads(HandlerRegistry):
     """The uploads of one app: its configuration, its handlers, and what runs them.
 
     It lives as long as the app. Give it to the middleware, which enters
@@ -59,6 +64,8 @@ class Uploads:
         job_history: How many jobs that are done are remembered.
         keep_failed: How many of those that failed keep their files, for
             ``uploads.jobs.retry``. They are let go of at shutdown.
+        spool: Where accepted jobs and their bytes are kept until they are done, such as
+            a `DirectorySpool`, so that they outlive the process; in memory if None.
         hooks: Who is told what happens to jobs; the log by default. Name
             `log_events` among them to keep it.
 
@@ -84,12 +91,15 @@ class Uploads:
         grace_period: float = 30.0,
         job_history: int = 1000,
         keep_failed: int = 0,
+        spool: Spool | None = None,
         hooks: Sequence[Hook] = (log_events,),
     ) -> None:
         check_least("handler_threads", handler_threads, 1)
         check_least("handler_tasks", handler_tasks, 1)
         check_least("job_history", job_history, 0, " jobs")
         check_least("keep_failed", keep_failed, 0, " jobs")
+        if spool is not None and keep_failed:
+            raise ValueError("keep_failed is for jobs in memory: a spool keeps all that fail.")
         if not 0 <= grace_period < math.inf:
             raise ValueError(f"grace_period must be 0 seconds or more, not {grace_period!r}.")
         if directory is None:
@@ -103,10 +113,13 @@ class Uploads:
             io_threads=io_threads,
             sha256=sha256,
         )
-        self._history = JobHistory(job_history, keep_failed)
-        self.jobs: Jobs = Jobs(self._history, lambda: self._runner)
-        self._hooks = Hooks(hooks)
-        self._handlers: dict[str, AnyHandler] = {}
+        keep = None if spool is None else self._keep_jobs
+        super().__init__(
+            JobHistory(job_history, keep_failed), Hooks(hooks), self._publish_job, keep
+        )
+        self.jobs: Jobs = Jobs(self._history, lambda: self._runner, kept=spool is not None)
+        self._spool = spool
+        self._spool_threads = WorkerThreads(_SPOOL_THREADS)
         self._threads = WorkerThreads(handler_threads)
         self._callback_threads = WorkerThreads(handler_threads)
         self._handler_threads = handler_threads
@@ -115,127 +128,6 @@ class Uploads:
         self._runner: Runner | None = None
         self._intakes: set[Intake] = set()
         self._told_no_runner = False
-
-    # Handlers
-
-    @overload
-    def handler(
-        self,
-        field: str | None = None,
-        *,
-        path: str | None = None,
-        content_type: str | Sequence[str] = (),
-        many: Literal[False] = False,
-        accept: Collection[int] = (),
-        start: Start = "end",
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        max_concurrency: int | None = None,
-        priority: int = 0,
-        on_success: OnSuccess | None = None,
-        on_error: OnError | None = None,
-    ) -> HandlerDecorator: ...
-
-    @overload
-    def handler(
-        self,
-        field: str | None = None,
-        *,
-        path: str | None = None,
-        content_type: str | Sequence[str] = (),
-        many: Literal[True],
-        accept: Collection[int] = (),
-        start: Start = "end",
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        max_concurrency: int | None = None,
-        priority: int = 0,
-        on_success: OnSuccess | None = None,
-        on_error: OnError | None = None,
-    ) -> ManyHandlerDecorator: ...
-
-    def handler(
-        self,
-        field: str | None = None,
-        *,
-        path: str | None = None,
-        content_type: str | Sequence[str] = (),
-        many: bool = False,
-        accept: Collection[int] = (),
-        start: Start = "end",
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        max_concurrency: int | None = None,
-        priority: int = 0,
-        on_success: OnSuccess | None = None,
-        on_error: OnError | None = None,
-    ) -> Any:
-        """Register a function that works on uploads after their request.
-
-        With a field it runs by itself for every file of that form field whose
-        request is answered with 200 to 299. Without, it runs for what is given
-        to ``submit``. A plain function runs in a worker thread, an ``async`` one
-        on the event loop. Its first parameter is the upload, which is closed
-        when it returns; its second may be a `JobContext`.
-
-        Args:
-            field: The form field whose files it runs for by itself.
-            path: Only for requests of this path, as in a route: "/users/{id}/photos".
-            content_type: Only for files of this declared media type, or one of
-                several: "image/*".
-            many: Give it all files of the field at once, as a list.
-            accept: Status codes that accept a file besides 200 to 299: ``{303}``
-                for a redirect after the post.
-            start: "end": when the request has ended, so that its dependencies
-                have committed. "response": as soon as the answer is out.
-            name: What jobs call it; the function's name if None.
-            retry: How often it is tried when it raises; once if None.
-            timeout: The seconds that an attempt may take. On the event loop it
-                is then cancelled. A thread is asked to stop (``job.cancelled``),
-                and its job goes on until it does.
-            max_concurrency: How many of its jobs run at once.
-            priority: From -5 to 5: each step up gets twice the turns when
-                handlers wait for a thread or a task.
-            on_success: Called with the job once it has succeeded; plain or ``async``.
-            on_error: Called with the job and the error once it has failed for good.
-
-        Raises:
-            ValueError: An option is out of place, or the name is taken.
-            TypeError: The function does not fit.
-        """
-        selection = Selection.of(
-            field, path=path, content_type=content_type, many=many, accept=accept
-        )
-        options = HandlerOptions(
-            start=start,
-            retry=retry,
-            timeout=timeout,
-            max_concurrency=max_concurrency,
-            priority=priority,
-            on_success=on_success,
-            on_error=on_error,
-        )
-
-        def register(function: Callable[..., Any]) -> AnyHandler:
-            handler: AnyHandler = Handler(
-                function,
-                name=name,
-                selection=selection,
-                many=many,
-                options=options,
-                history=self._history,
-                hooks=self._hooks,
-                publish=self._publish,
-            )
-            if handler.name in self._handlers:
-                raise ValueError(f"A handler {handler.name!r} is registered: give one a name=.")
-            self._handlers[handler.name] = handler
-            return handler
-
-        return register
 
     # The app's lifetime
 
@@ -257,7 +149,18 @@ class Uploads:
                 raise RuntimeError("These uploads run in another event loop: make one per app.")
             yield
             return
-        runner = self._runner = Runner(
+        async with self._kept() as keeper:
+            runner = self._runner = self._made_runner(keeper)
+            try:
+                async with runner.running():
+                    yield
+            finally:
+                self._runner = None
+                self._history.let_go()
+                self.storage.closer.drain()
+
+    def _made_runner(self, keeper: Keeper | None) -> Runner:
+        return Runner(
             # Its turns see to the limit. A thread that was left behind takes no other's place.
             threads=WorkerThreads(math.inf),
             callback_threads=self._callback_threads,
@@ -265,14 +168,22 @@ class Uploads:
             max_tasks=self._handler_tasks,
             grace_period=self._grace_period,
             expects_more=self._expects_jobs,
+            keeper=keeper,
         )
+
+    @asynccontextmanager
+    async def _kept(self) -> AsyncGenerator[Keeper | None, None]:
+        """Be an owner of the spool for as long as the block lasts, if there is one."""
+        spool, threads = self._spool, self._spool_threads
+        if spool is None:
+            yield None
+            return
+        await threads.run(partial(spool.open, self.storage))
         try:
-            async with runner.running():
-                yield
+            yield Keeper(spool, threads, self._handlers, self._history, self._keep_jobs)
         finally:
-            self._runner = None
-            self._history.let_go()
-            self.storage.closer.drain()
+            with anyio.CancelScope(shield=True):
+                await threads.run(spool.close)
 
     async def drain(self) -> None:
         """Let all jobs finish, and cancel those that have not after the grace period.
@@ -375,8 +286,29 @@ class Uploads:
         """Whether requests hold accepted jobs: some servers send the shutdown before they end."""
         return any(intake.stage.holds_accepted for intake in self._intakes)
 
-    def _publish(self, job: Job[Any]) -> bool:
+    def _publish_job(self, job: Job[Any]) -> bool:
         return self._runner is not None and self._runner.publish(job)
+
+    async def _keep_accepted(self, intake: Intake) -> StorageError | None:
+        """Have what a request has accepted on the disk, before its answer starts.
+
+        Returns:
+            What to answer instead, if it can't be kept; then no job is left.
+        """
+        try:
+            with told_to_the_client():
+                for keep, jobs in intake.stage.take_unkept():
+                    await keep(jobs)
+        except (StorageError, NotRunning) as error:
+            logger.exception("What %s has submitted could not be kept.", intake.request)
+            intake.stage.reject("it could not be kept in the spool")
+            return error if isinstance(error, StorageError) else StorageError(503)
+        return None
+
+    async def _keep_jobs(self, jobs: Sequence[Job[Any]]) -> None:
+        if self._runner is None or self._runner.keeper is None:
+            raise NotRunning(NOT_RUNNING)
+        await self._runner.keeper.accept(jobs)
 
 
 def route_path(scope: Scope) -> str:

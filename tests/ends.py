@@ -20,6 +20,7 @@ from starlette_upload_keepalive.events import (
     JobEvent,
     JobFailed,
     JobOverran,
+    JobReleased,
     JobStarted,
     JobSubmitted,
     JobSucceeded,
@@ -47,6 +48,7 @@ EVENTS: dict[str, JobEvent] = {
     "job_failed": JobFailed(**JOB, ran_seconds=1.0, error=ERROR),
     "job_cancelled": JobCancelled(**JOB, reason="asked", thread_goes_on=False),
     "job_cancelled at shutdown": JobCancelled(**JOB, reason="shutdown", thread_goes_on=True),
+    "job_released": JobReleased(**JOB, thread_goes_on=True),
     "job_discarded": JobDiscarded(**JOB, reason="of no use"),
     "callback_failed": CallbackFailed(**JOB, callback="on_error", error=ERROR),
 }

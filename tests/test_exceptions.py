@@ -17,11 +17,13 @@ PARENTS: dict[type[Exception], type[Exception]] = {
     exceptions.StorageFull: HTTPException,
     exceptions.TooManyOpenFiles: HTTPException,
     exceptions.NotRunning: RuntimeError,
+    exceptions.NotDurable: RuntimeError,
     exceptions.NotAccepted: RuntimeError,
     exceptions.WouldDeadlock: RuntimeError,
     exceptions.ResultTooLarge: ValueError,
     exceptions.HandlerTimeout: TimeoutError,
     exceptions.JobNotFound: LookupError,
+    exceptions.SpoolUnusable: RuntimeError,
     exceptions.RetryLater: Exception,
     exceptions.Discard: Exception,
 }

@@ -164,7 +164,7 @@ async def test_who_waits_for_a_change_is_told_of_it(uploads: Uploads) -> None:
         runner = uploads._runner
         assert runner is not None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(runner.executor.change)
+            tasks.start_soon(runner.executor.changes.wait)
             await anyio.wait_all_tasks_blocked()
             runner.notice()
 
@@ -177,7 +177,7 @@ async def test_a_thread_tells_of_a_change_although_nobody_waits_yet(
         runner, told = uploads._runner, anyio.Event()
         assert runner is not None
         with monkeypatch.context() as patch:
-            patch.setattr(runner.executor, "notice", told.set)
+            patch.setattr(runner.executor.changes, "notice", told.set)
             await anyio.to_thread.run_sync(runner.notice)
             await told.wait()
 

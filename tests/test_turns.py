@@ -13,12 +13,14 @@ from starlette_upload_keepalive.jobs.options import HandlerOptions
 from starlette_upload_keepalive.jobs.turns import Turns
 from tests.works import FakeWork, made_of_nothing
 
+AnyTurns = Turns[Job[Any]]
+
 
 def work(name: str, **options: Any) -> FakeWork:
     return FakeWork(name, options=HandlerOptions(**options))
 
 
-def add(turns: Turns, work: FakeWork, count: int = 1) -> list[Job[Any]]:
+def add(turns: AnyTurns, work: FakeWork, count: int = 1) -> list[Job[Any]]:
     jobs = [made_of_nothing(work) for _ in range(count)]
     for job in jobs:
         job._wait_for_turn()
@@ -26,7 +28,7 @@ def add(turns: Turns, work: FakeWork, count: int = 1) -> list[Job[Any]]:
     return jobs
 
 
-def claim(turns: Turns, count: int) -> list[str]:
+def claim(turns: AnyTurns, count: int) -> list[str]:
     """Give that many their turn, one after the other, and return whose handlers they are of."""
     names = list[str]()
     for _ in range(count):
@@ -39,7 +41,7 @@ def claim(turns: Turns, count: int) -> list[str]:
 
 
 def test_first_come_first_served_within_a_handler() -> None:
-    turns, photo = Turns(3), work("photo")
+    turns, photo = AnyTurns(3), work("photo")
     jobs = add(turns, photo, 5)
     assert [turns.claim() for _ in range(5)] == [*jobs[:3], None, None]
     assert (turns.busy, len(turns)) == (3, 2)
@@ -49,7 +51,7 @@ def test_first_come_first_served_within_a_handler() -> None:
 
 
 def test_one_busy_handler_does_not_hold_up_another() -> None:
-    turns = Turns(1)
+    turns = AnyTurns(1)
     add(turns, work("busy"), 10_000)
     assert claim(turns, 5) == ["busy"] * 5
     add(turns, work("rare"))
@@ -57,7 +59,7 @@ def test_one_busy_handler_does_not_hold_up_another() -> None:
 
 
 def test_handlers_take_turns() -> None:
-    turns = Turns(1)
+    turns = AnyTurns(1)
     for name in "abc":
         add(turns, work(name), 100)
     names = claim(turns, 30)
@@ -66,14 +68,14 @@ def test_handlers_take_turns() -> None:
 
 
 def test_each_step_of_priority_doubles_the_turns() -> None:
-    turns = Turns(1)
+    turns = AnyTurns(1)
     for priority in (-1, 0, 2):
         add(turns, work(str(priority), priority=priority), 1000)
     assert Counter(claim(turns, 110)) == {"2": 80, "0": 20, "-1": 10}
 
 
 def test_the_lowest_priority_does_not_starve() -> None:
-    turns, low, high = Turns(1), work("low", priority=-5), work("high", priority=5)
+    turns, low, high = AnyTurns(1), work("low", priority=-5), work("high", priority=5)
     add(turns, low, 3)
     add(turns, high, 3000)
     names = claim(turns, 3003)
@@ -82,7 +84,7 @@ def test_the_lowest_priority_does_not_starve() -> None:
 
 
 def test_turns_that_were_not_used_are_no_credit() -> None:
-    turns, idle = Turns(1), work("idle")
+    turns, idle = AnyTurns(1), work("idle")
     add(turns, idle)
     add(turns, work("busy"), 1000)
     claim(turns, 500)
@@ -91,7 +93,7 @@ def test_turns_that_were_not_used_are_no_credit() -> None:
 
 
 def test_limit_of_one_handler() -> None:
-    turns, limited, free = Turns(5), work("limited", max_concurrency=2), work("free")
+    turns, limited, free = AnyTurns(5), work("limited", max_concurrency=2), work("free")
     jobs = add(turns, limited, 4)
     others = add(turns, free, 4)
     claimed = [turns.claim() for _ in range(6)]
@@ -103,7 +105,7 @@ def test_limit_of_one_handler() -> None:
 
 
 def test_one_at_its_limit_loses_no_turns_to_come() -> None:
-    turns, limited = Turns(2), work("limited", max_concurrency=1)
+    turns, limited = AnyTurns(2), work("limited", max_concurrency=1)
     (first, *_) = add(turns, limited, 3)
     add(turns, work("free"), 1000)
     assert turns.claim() is first
@@ -113,7 +115,7 @@ def test_one_at_its_limit_loses_no_turns_to_come() -> None:
 
 
 def test_removed_one_has_no_turn() -> None:
-    turns = Turns(1)
+    turns = AnyTurns(1)
     first, second, third = add(turns, work("a"), 3)
     assert turns.remove(second)
     assert not turns.remove(second)
@@ -126,7 +128,7 @@ def test_removed_one_has_no_turn() -> None:
 
 def test_the_oldest_that_waits() -> None:
     assert Turns(1).oldest is None
-    turns = Turns(1)
+    turns = AnyTurns(1)
     first, second = add(turns, work("a"), 2)
     (third,) = add(turns, work("b"))
     assert turns.oldest == first._waiting_since
@@ -141,7 +143,7 @@ def test_the_oldest_that_waits() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_any_order_of_events_keeps_to_the_limits(seed: int) -> None:
     chance = random.Random(seed)
-    turns = Turns(7)
+    turns = AnyTurns(7)
     works = [
         work(str(number), max_concurrency=chance.choice([None, 1, 3]), priority=number - 2)
         for number in range(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -256,6 +257,28 @@ class Blob:
                 raise NotImplementedError("The file was saved: its permissions are the user's.")
             file.link(path)
 
+    def keep(self, path: Path) -> None:
+        """Give the file a name that outlives the blob, and have its bytes on the disk. Blocks.
+
+        It is given to nobody else any more: what bears that name never changes.
+
+        Raises:
+            OSError: The path exists, or lies on another filesystem, or the disk failed.
+            NotImplementedError: The file is in memory or the user's, or the system has no links.
+        """
+        with self._in_use() as file:
+            with self._lock:
+                if self._offered or not (file.ours or file.kept):
+                    raise NotImplementedError("The file may be changed by others.")
+                kept, file.kept = file.kept, True
+            try:
+                file.link(path)
+            except BaseException:
+                file.kept = kept
+                raise
+            os.fchmod(file.fileno(), 0o400)
+            os.fsync(file.fileno())
+
     @contextmanager
     def offered(self, owner: Owner) -> Generator[PrivateFile | None, None, None]:
         """Offer the file itself to its last owner, who may `give` it to the user.
@@ -270,7 +293,7 @@ class Blob:
         """
         with self._lock:
             file = self._file
-            free = file is not None and file.ours and not self._offered
+            free = file is not None and file.ours and not (file.kept or self._offered)
             last = free and self._owners <= owner.line
             self._offered = self._offered or last
         if file is None or not last:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import errno
 import re
-from collections.abc import AsyncIterable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Callable
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -14,9 +12,8 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
-from starlette_upload_keepalive.exceptions import StorageError, StorageFull, TooManyOpenFiles
-
 from .blob import Blob
+from .disk_errors import told_to_the_client
 from .storage import KIB, Storage
 from .upload import Origin, Upload, let_go_of_all
 from .write_behind import WriteBehind
@@ -25,9 +22,6 @@ from .write_behind import WriteBehind
 _MAX_BOUNDARY = 256
 _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER = 4096 + 128
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_NO_HANDLE = {errno.EMFILE, errno.ENFILE}
 
 # What clients send nearly always; python-multipart's own parser takes five times as long.
 _PLAIN_CONTENT_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:?-]+)", re.ASCII)
@@ -125,7 +119,7 @@ class MultipartReader:
                 if not self._complete:
                     raise MultiPartException(INCOMPLETE)  # noqa: TRY301 - divergence 1
                 if behind.begun:
-                    with _told_to_the_client():
+                    with told_to_the_client():
                         await behind.flush()
         except BaseException as error:
             let_go_of_all(self._uploads)
@@ -170,7 +164,7 @@ class MultipartReader:
     async def _write_out(self, behind: WriteBehind) -> None:
         """Write what is due before more is received: this bounds the memory."""
         finished, self._unwritten = self._unwritten, []
-        with _told_to_the_client():
+        with told_to_the_client():
             for blob in finished:
                 await behind.write(blob)
             if self._blob is not None and behind.is_due(self._blob):
@@ -287,19 +281,6 @@ class _Parser(MultipartParser):
             call()
         else:
             call(data, start, end)
-
-
-@contextmanager
-def _told_to_the_client() -> Generator[None, None, None]:
-    """Name what is wrong with the disk, and not with the connection (divergence 3)."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise StorageFull from error
-        if error.errno in _NO_HANDLE:
-            raise TooManyOpenFiles from error
-        raise StorageError from error
 
 
 def _options_of(disposition: bytes | None) -> dict[bytes, bytes]:

@@ -34,14 +34,18 @@ class PrivateFile:
         fd: A descriptor open for reading and writing. The file owns it.
         name: The file's name, if it has one.
         ours: Whether nobody else has it open.
+        kept: Whether it bears a name besides, by which others read it who never change it.
     """
 
-    __slots__ = ("_fd", "_given", "_name", "ours")
+    __slots__ = ("_fd", "_given", "_name", "kept", "ours")
 
-    def __init__(self, fd: int, name: str | None = None, *, ours: bool = True) -> None:
+    def __init__(
+        self, fd: int, name: str | None = None, *, ours: bool = True, kept: bool = False
+    ) -> None:
         self._fd = fd
         self._name = name
         self.ours: bool = ours
+        self.kept: bool = kept
         self._given: tuple[Path, ChangeMark] | None = None
 
     @classmethod

@@ -108,11 +108,21 @@ class Storage:
         self._blobs: set[OpenBlob] = set()
         # As it is now: paths in it are for programs that may work in another directory.
         self._directory = None if directory is None else os.path.abspath(directory)
+        self._is_fixed = directory is not None
 
     @property
     def directory(self) -> str:
         """Where files lie that are too large for memory."""
         return self._directory or tempfile.gettempdir()
+
+    def move_to(self, directory: str | None) -> None:
+        """Have further files lie elsewhere, unless the user has said where.
+
+        Args:
+            directory: Where; the system's default again if None.
+        """
+        if not self._is_fixed:
+            self._directory = directory
 
     def create_file(self) -> PrivateFile:
         """Create a file for a blob. Blocks.

@@ -11,6 +11,7 @@ from starlette_upload_keepalive.events import (
     JobEvent,
     JobFailed,
     JobOverran,
+    JobReleased,
     JobStarted,
     JobSubmitted,
     JobSucceeded,
@@ -69,14 +70,22 @@ class OpenTelemetryHook:
                 self._end(event, "cancelled")
             case JobCancelled(error=error):
                 self._end(event, "lost", error=error)
+            case _:
+                self._end_unfinished(event)
+        return None
+
+    def _end_unfinished(self, event: JobEvent) -> None:
+        match event:
+            case JobReleased():
+                self._end(event, "released")
             case JobDiscarded(reason=reason):
                 self._end(event, "discarded", reason=reason)
             case _:
                 pass
-        return None
 
     def _begin(self, event: JobStarted) -> AbstractContextManager[object]:
-        submitted_in = self._submitted_in[event.job_id]
+        # Another process may have submitted it.
+        submitted_in = self._submitted_in.get(event.job_id, trace.INVALID_SPAN_CONTEXT)
         attributes: dict[str, str | int | float] = {
             "messaging.system": _NAME,
             "messaging.operation.name": "process",

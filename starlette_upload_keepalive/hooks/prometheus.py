@@ -12,6 +12,7 @@ from starlette_upload_keepalive.events import (
     JobEvent,
     JobFailed,
     JobOverran,
+    JobReleased,
     JobStarted,
     JobSubmitted,
     JobSucceeded,
@@ -149,5 +150,7 @@ def _outcome(event: JobEvent) -> str:
             return "cancelled"
         case JobCancelled():
             return "lost"
+        case JobReleased():
+            return "released"
         case _:
             return "discarded"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
+from contextvars import copy_context
 
 import anyio
+from anyio.abc import TaskGroup
 
 # Below this many, cancelled ones are not worth a look.
 _FEW = 64
@@ -33,13 +35,29 @@ class Alarm:
 
 
 class Alarms:
-    """Makes calls at their time, for as long as `ring` runs. For one event loop."""
+    """Makes calls at their time, from `start` to `stop` or for as long as `ring` runs.
+
+    For one event loop.
+    """
 
     def __init__(self) -> None:
+        self._tasks: TaskGroup | None = None
+        self._ringing: anyio.CancelScope | None = None
+        self._context = copy_context()
         self._heap: list[Alarm] = []
         self._cancelled = 0
         self._numbers = itertools.count()
         self._changed: anyio.Event | None = None
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Make the calls in a task of that group, which lives only while there are some."""
+        self._tasks = tasks
+
+    def stop(self) -> None:
+        """Make them no more."""
+        self._tasks = None
+        if self._ringing is not None:
+            self._ringing.cancel()
 
     def after(self, seconds: float, call: Callable[[], object]) -> Alarm:
         """Have a call made after that many seconds."""
@@ -47,6 +65,10 @@ class Alarms:
         heapq.heappush(self._heap, alarm)
         if self._heap[0] is alarm and self._changed is not None:
             self._changed.set()
+        if self._ringing is None and self._tasks is not None:
+            self._ringing = anyio.CancelScope()
+            # Not in the context of whoever happens to be the first.
+            self._context.run(self._tasks.start_soon, self._ring, self._ringing)
         return alarm
 
     def cancel(self, alarm: Alarm) -> None:
@@ -71,6 +93,13 @@ class Alarms:
             with anyio.CancelScope(deadline=self._heap[0].time):
                 await self._changed.wait()
             self._make_due_calls()
+
+    async def _ring(self, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                await self.ring()
+        finally:
+            self._ringing = None
 
     def _make_due_calls(self) -> None:
         now = anyio.current_time()

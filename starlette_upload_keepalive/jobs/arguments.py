@@ -30,6 +30,18 @@ class Arguments:
         if positional or named:
             self._text = _to_json([positional, named or {}], "The arguments of a job")
 
+    @classmethod
+    def of(cls, text: str | None) -> Arguments:
+        """Make them of what `text` was."""
+        arguments = cls()
+        arguments._text = text
+        return arguments
+
+    @property
+    def text(self) -> str | None:
+        """They as JSON; None if there are none."""
+        return self._text
+
     def fresh(self) -> tuple[list[Any], dict[str, Any]]:
         """Return those by position and those by name, which nobody else has changed."""
         if self._text is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import anyio
@@ -102,11 +102,17 @@ async def _call_in_thread(
     job: Job[Any], uploads: list[Upload], scope: CancelScope, threads: WorkerThreads
 ) -> Any:
     del scope  # a thread can't be cancelled, only asked and left behind
+    ended = job._thread_ended = threading.Event()
+
+    def let_go() -> None:
+        try:
+            let_go_of_all(uploads)
+        finally:
+            ended.set()
+
     try:
         outcome = await in_thread(
-            lambda: _checked(job, job._work.invoke(job, uploads)),
-            threads,
-            let_go=partial(let_go_of_all, uploads),
+            lambda: _checked(job, job._work.invoke(job, uploads)), threads, let_go=let_go
         )
     except anyio.get_cancelled_exc_class():
         job._stop("shutdown")  # perhaps natively, so that nobody has asked it yet

@@ -12,6 +12,7 @@ from starlette_upload_keepalive.events import (
     JobEvent,
     JobFailed,
     JobOverran,
+    JobReleased,
     JobStarted,
     JobSubmitted,
     JobSucceeded,
@@ -64,6 +65,9 @@ def _message(event: JobEvent) -> tuple[int, str, BaseException | None] | None:
         case JobCancelled(thread_goes_on=thread_goes_on, error=error):
             thread = " (its thread goes on until it returns)" if thread_goes_on else ""
             return logging.ERROR, f"is lost, the app was shut down first{thread}", error
+        case JobReleased(thread_goes_on=thread_goes_on):
+            thread = " (once its thread has ended)" if thread_goes_on else ""
+            return logging.INFO, f"waits in the spool, the app was shut down first{thread}", None
         case JobDiscarded(reason=reason):
             return logging.INFO, f"was discarded ({reason})", None
         case _:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -15,18 +14,22 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 from starlette_upload_keepalive.events import JobOverran
-from starlette_upload_keepalive.exceptions import Discard, RetryLater
 from starlette_upload_keepalive.files.threads import WorkerThreads
 
 from .alarms import Alarm, Alarms
 from .attempt import Outcome, Stopped, attempt
 from .callbacks import call_back, callback_of
+from .changes import Changes
 from .job import Job
 from .job_state import JobState
+from .keeper import Keeper
 from .options import RunIn
-from .retry import check_seconds, verb_in
+from .parked_job import ParkedJob
+from .parking import Parking
 from .stage import Stage
 from .turns import Turns
+from .verdict import Circumstances, Verdict, verdict_on
+from .work import JobRunner
 
 
 class Executor:
@@ -38,7 +41,8 @@ class Executor:
         max_threads: How many of them run at once.
         max_tasks: How many ``async`` functions run at once.
         retries: Whether a job may wait for another attempt.
-        publish: Takes a job that a handler has submitted; False if it can't.
+        runner: Whose jobs they are.
+        keeper: Keeps them in a spool, where those wait that have no place here.
     """
 
     def __init__(
@@ -49,20 +53,27 @@ class Executor:
         max_threads: int,
         max_tasks: int,
         retries: bool,
-        publish: Callable[[Job[Any]], bool],
+        runner: JobRunner,
+        keeper: Keeper | None = None,
     ) -> None:
+        self.changes: Changes = Changes()
         self._threads = threads
         self._callback_threads = callback_threads
         self._retries = retries
-        self._publish = publish
-        self._turns: dict[RunIn, Turns] = {"thread": Turns(max_threads), "loop": Turns(max_tasks)}
+        self._runner = runner
+        self._keeper = keeper
+        self._turns: dict[RunIn, Turns[Job[Any] | ParkedJob]] = {
+            "thread": Turns(max_threads),
+            "loop": Turns(max_tasks),
+        }
         self._running: dict[Job[Any], CancelScope] = {}
         self._delayed: dict[Job[Any], Alarm] = {}
         self._alarms = Alarms()
+        self._parking = (
+            None if keeper is None else Parking(keeper, self._line_up, self._alarms, self.changes)
+        )
         self._tasks: TaskGroup | None = None
-        self._ringing: CancelScope | None = None
-        self._context = copy_context()
-        self._changed: anyio.Event | None = None
+        self._under_way = 0  # releases and claims
         self._is_stopping = False
         self._in_haste = 0
         self.set_end(math.inf)
@@ -70,13 +81,26 @@ class Executor:
     def start(self, tasks: TaskGroup) -> None:
         """Run jobs in a task group, until `close`."""
         self._tasks = tasks
+        self._alarms.start(tasks)
+        if self._parking is not None:
+            self._parking.start(tasks)
 
     def close(self) -> None:
         """Start no more. Jobs that the cancelled task group has not ended are lost."""
         self._tasks = None
-        if self._ringing is not None:
-            self._ringing.cancel()
-        self.notice()
+        self._alarms.stop()
+        if self._parking is not None:
+            self._parking.stop()
+        self.changes.notice()
+
+    def stop_claiming(self) -> None:
+        """Leave to others what waits in the spool."""
+        if self._parking is not None:
+            self._parking.close()
+            for turns in self._turns.values():
+                for waiting in turns.take_all():
+                    if isinstance(waiting, Job):
+                        turns.add(waiting)
 
     # Jobs come, and are told to go
 
@@ -85,22 +109,30 @@ class Executor:
         if self._tasks is None or self._is_stopping:
             return False
         if job.done:  # cancelled before it came here
+            self._note_end(job)
             return True
         if job not in self._running:  # else it goes on once its callback has ended
             job._wait_for_turn()
-            self._turns[job._work.run_in].add(job)
+            turns = self._turns[job._work.run_in]
+            turns.add(job)
             self._start_waiting()
+            if self._parking is not None and turns.remove(job):
+                self._tasks.start_soon(self._park, self._parking, job)
+                self._under_way += 1
         return True
 
     def cancel(self, job: Job[Any]) -> bool:
         """End a job: at once, or by asking its thread; False if it is done."""
         if job.done:
             return False
+        if self._parking is not None and self._parking.cancel(job, self._turns[job._work.run_in]):
+            return True
         waits = self._turns[job._work.run_in].remove(job) or self._take_delayed(job)
         scope = None if waits else self._running.get(job)
         if scope is None:
             job._cancel("asked")
-            self.notice()
+            self._note_end(job)
+            self.changes.notice()
         else:
             job._stop("asked")
             if job._work.run_in == "loop":
@@ -109,15 +141,16 @@ class Executor:
 
     def hurry(self, job: Job[Any]) -> bool:
         """Let a job wait for its turn that is delayed; False if it is not."""
-        if not self._take_delayed(job):
-            return False
-        self.add(job)
-        return True
+        if self._take_delayed(job):
+            return self.add(job)
+        return self._parking is not None and self._parking.hurry(job.id)
 
     def hurry_all(self) -> None:
         """Let all jobs wait for their turn that are delayed."""
         for job in list(self._delayed):
             self.hurry(job)
+        if self._parking is not None:
+            self._parking.hurry_all()
 
     @contextmanager
     def haste(self) -> Generator[None, None, None]:
@@ -148,9 +181,9 @@ class Executor:
         self._is_stopping = True
         try:
             self._stop_all()
-            self.notice()
+            self.changes.notice()
             while self.busy:
-                await self.change()
+                await self.changes.wait()
         finally:
             self._is_stopping = False
 
@@ -159,13 +192,14 @@ class Executor:
         self._stop_all()
         # asyncio never begins a task that is cancelled before its first step.
         for job in self._running:
-            job._cancel("shutdown")
+            self._lose(job)
         self._running.clear()
 
     def _stop_all(self) -> None:
         for turns in self._turns.values():
             for job in turns.take_all():
-                job._cancel("shutdown")
+                if isinstance(job, Job):
+                    self._lose(job)
         for job in list(self._delayed):
             self._take_delayed(job)
             job._cancel("shutdown")
@@ -178,7 +212,9 @@ class Executor:
     @property
     def busy(self) -> bool:
         """Whether a job waits or runs."""
-        return bool(self._running or self._delayed or any(self._turns.values()))
+        parked = self._parking is not None and self._parking.holds_jobs
+        waits = parked or self._under_way or any(self._turns.values())
+        return bool(self._running or self._delayed or waits)
 
     @property
     def calling_back(self) -> list[Job[Any]]:
@@ -195,43 +231,40 @@ class Executor:
         since = [turns.oldest for turns in self._turns.values()]
         return min((each for each in since if each is not None), default=None)
 
-    @property
-    def awaited(self) -> bool:
-        """Whether somebody waits for a change. From any thread."""
-        return self._changed is not None
-
-    def notice(self) -> None:
-        """Let those who wait for a change look again."""
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
-
-    async def change(self) -> None:
-        """Wait until a job is done, or something else is worth a look.
-
-        Cancellation: nothing is lost.
-        """
-        if self._changed is None:
-            self._changed = anyio.Event()
-        await self._changed.wait()
-
     # From waiting to done
 
     def _start_waiting(self) -> None:
         if self._tasks is None:
             return
         for turns in self._turns.values():
-            while (job := turns.claim()) is not None:
-                self._running[job] = CancelScope()
-                # In the context that the job was submitted in.
-                job._context.run(self._tasks.start_soon, self._run, job)
+            while (waiting := turns.claim()) is not None:
+                if isinstance(waiting, Job):
+                    self._start(waiting, self._tasks)
+                elif self._parking is not None:
+                    self._under_way += 1
+                    self._tasks.start_soon(self._claim, self._parking, waiting)
+
+    def _start(self, job: Job[Any], tasks: TaskGroup) -> None:
+        self._running[job] = CancelScope()
+        job._context.run(tasks.start_soon, self._run, job)  # that which it was submitted in
 
     async def _run(self, job: Job[Any]) -> None:
         outcome: Outcome | None = None
         try:
-            outcome = await self._attempt(job)
+            stage = Stage(job.id, attempt=job.attempt)
             try:
-                self._settle(job, outcome)
+                outcome = await self._attempt(job, stage)
+                left = self._ends[job._work.run_in] - anyio.current_time()
+                retries = self._retries and not self._is_stopping
+                circumstances = Circumstances(retries, self._in_haste > 0, left)
+                verdict = verdict_on(job, outcome.error, circumstances)
+                parked = None
+                if self._keeper is not None:
+                    parked = await self._keeper.note(job, outcome, verdict, stage)
+            finally:
+                self._publish_children(stage)
+            try:
+                self._settle(job, outcome, verdict, parked)
             except BaseException as error:  # noqa: BLE001 - to look at what was raised may raise
                 self._take_delayed(job)
                 if not job.done:
@@ -247,69 +280,106 @@ class Executor:
             raise
         finally:
             outcome = None  # else this frame and the error's traceback would keep each other
-            if job.state in (JobState.WAITING, JobState.RUNNING):
-                job._cancel("shutdown", thread_goes_on=job._work.run_in == "thread")
+            if job.state in (JobState.WAITING, JobState.RUNNING) and job._has_uploads:
+                self._lose(job, thread_goes_on=job._work.run_in == "thread")
             del self._running[job]
             self._turns[job._work.run_in].leave(job)
             if self._is_wanted_again(job) and not self.add(job):
                 job._cancel("shutdown")
             self._start_waiting()
-            self.notice()
+            self.changes.notice()
 
     def _is_wanted_again(self, job: Job[Any]) -> bool:
         """Whether a callback or a hook has asked for it while it could not be added yet."""
         if job.state is JobState.DELAYED:
-            return job not in self._delayed
+            return job not in self._delayed and job._has_uploads
         return job.state is JobState.STAGED
 
-    async def _attempt(self, job: Job[Any]) -> Outcome:
+    async def _attempt(self, job: Job[Any], stage: Stage) -> Outcome:
         too_late = self._ends[job._work.run_in] == -math.inf
         if too_late or job._stop_reason is not None:  # since it was given its turn
             return Outcome(error=Stopped())
-        stage = Stage(job.id)
-        overrun = self._watch(job)
+        if self._keeper is not None:
+            await self._keeper.start(job)
+        overrun = self._watch_time(job)
         try:
             return await attempt(job, stage, self._running[job], self._threads)
         finally:
             if overrun is not None:
                 self._alarms.cancel(overrun)
-            for child in stage.end():
-                if not self._publish(child):  # it is not the runner that serves the app
-                    child._cancel("shutdown")
 
-    def _settle(self, job: Job[Any], outcome: Outcome) -> None:
-        error = outcome.error
+    def _publish_children(self, stage: Stage) -> None:
+        for child in stage.end():
+            if not self._runner.publish(child):  # it is not the runner that serves the app
+                child._cancel("shutdown")
+
+    def _settle(
+        self, job: Job[Any], outcome: Outcome, verdict: Verdict, parked: ParkedJob | None
+    ) -> None:
+        error = outcome.error if verdict.error is None else verdict.error
         if error is None:
             job._succeed(outcome.result)
-        elif isinstance(error, Stopped):
-            asked = job._stop_reason == "asked"
-            job._cancel("asked" if asked else "shutdown", thread_goes_on=outcome.thread_goes_on)
-        elif job._stop_reason == "asked":
-            job._cancel("asked", error=error)
-        elif isinstance(verb := verb_in(error), Discard):
-            job._give_up(verb.reason)
-        elif (wait := self._wait_before_next(job, error, verb)) is None:
+        elif verdict.state is JobState.FAILED:
             job._fail(error)
-        elif anyio.current_time() + wait > self._ends[job._work.run_in]:
-            job._cancel("shutdown", error=error)
+        elif verdict.state is JobState.DISCARDED:
+            job._give_up(verdict.gave_up)
+        elif verdict.state is JobState.DELAYED:
+            if parked is None:
+                self._delayed[job] = self._alarms.after(verdict.wait, partial(self.hurry, job))
+            elif self._parking is not None:
+                self._parking.add(parked)
+            job._delay(verdict.wait, error)
         else:
-            self._delayed[job] = self._after(wait, partial(self.hurry, job))
-            job._delay(wait, error)
+            raised = None if isinstance(error, Stopped) else error
+            lost = verdict.reason == "shutdown"
+            end = partial(self._lose, job) if lost else partial(job._cancel, "asked")
+            end(thread_goes_on=outcome.thread_goes_on, error=raised)
 
-    def _wait_before_next(
-        self, job: Job[Any], error: BaseException, verb: RetryLater | None
-    ) -> float | None:
-        """Return the seconds until the next attempt; None if there is none."""
-        if not self._retries or self._is_stopping:
-            return None
-        if verb is not None:
-            check_seconds("seconds", verb.seconds, zero=True)  # it may have been changed
-            return 0 if self._in_haste else verb.seconds
-        job._failures += 1
-        retry = job._work.options.retry
-        if retry is None or job._failures >= retry.attempts or not retry.covers(error):
-            return None
-        return 0 if self._in_haste else retry.wait(job._failures, random.random())  # noqa: S311
+    def _lose(
+        self, job: Job[Any], *, thread_goes_on: bool = False, error: BaseException | None = None
+    ) -> None:
+        """The app ends before the job does."""
+        if self._keeper is None:
+            job._cancel("shutdown", thread_goes_on=thread_goes_on, error=error)
+            return
+        if job._has_uploads:
+            self._keeper.release_in_background(job, thread_goes_on=thread_goes_on)
+        job._give_back(thread_goes_on=thread_goes_on)
+
+    # What waits in the spool
+
+    def _note_end(self, job: Job[Any]) -> None:
+        if self._keeper is not None and job._kept and self._tasks is not None:
+            self._tasks.start_soon(self._keeper.note_end, job)
+
+    def _line_up(self, parked: ParkedJob) -> None:
+        self._turns[parked._work.run_in].add(parked)
+        self._start_waiting()
+
+    async def _park(self, parking: Parking, job: Job[Any]) -> None:
+        try:
+            if not await parking.release(job, time.time()):
+                self._turns[job._work.run_in].add(job)  # it waits here, then
+        finally:
+            self._under_way -= 1
+            self.changes.notice()
+
+    async def _claim(self, parking: Parking, parked: ParkedJob) -> None:
+        turns = self._turns[parked._work.run_in]
+        job = None
+        try:
+            job = await parking.claim(parked)
+        finally:
+            self._under_way -= 1
+            if job is not None and self._tasks is not None and not self._is_stopping:
+                job._runner = self._runner
+                self._start(job, self._tasks)
+            else:
+                turns.leave(parked)
+                if job is not None:
+                    self._lose(job)
+            self._start_waiting()
+            self.changes.notice()
 
     def _take_delayed(self, job: Job[Any]) -> bool:
         alarm = self._delayed.pop(job, None)
@@ -318,28 +388,13 @@ class Executor:
         self._alarms.cancel(alarm)
         return True
 
-    def _watch(self, job: Job[Any]) -> Alarm | None:
+    def _watch_time(self, job: Job[Any]) -> Alarm | None:
         """Ask a thread to stop that takes too long."""
         timeout = job._work.options.timeout
         if timeout is None or job._work.run_in == "loop":
             return None
-        return self._after(timeout, partial(self._overran, job, timeout))
+        return self._alarms.after(timeout, partial(self._overran, job, timeout))
 
     def _overran(self, job: Job[Any], timeout: float) -> None:
         job._stop("timeout")
         job._tell(JobOverran, timeout_seconds=timeout)
-
-    def _after(self, seconds: float, call: Callable[[], object]) -> Alarm:
-        alarm = self._alarms.after(seconds, call)
-        if self._ringing is None and self._tasks is not None:
-            self._ringing = CancelScope()
-            # Not in the context of the job that happens to be the first.
-            self._context.run(self._tasks.start_soon, self._ring, self._ringing)
-        return alarm
-
-    async def _ring(self, scope: CancelScope) -> None:
-        try:
-            with scope:
-                await self._alarms.ring()
-        finally:
-            self._ringing = None

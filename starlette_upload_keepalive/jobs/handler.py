@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from starlette.datastructures import UploadFile
 
-from starlette_upload_keepalive.events import Hooks
-from starlette_upload_keepalive.exceptions import NotAccepted, NotRunning
+from starlette_upload_keepalive.events import Hooks, JobSubmitted
+from starlette_upload_keepalive.exceptions import NotAccepted, NotDurable, NotRunning
+from starlette_upload_keepalive.files.disk_errors import told_to_the_client
 from starlette_upload_keepalive.files.upload import Upload
 
 from .arguments import Arguments
@@ -19,9 +20,12 @@ from .history import JobHistory
 from .job import Job
 from .job_context import JobContext
 from .options import HandlerOptions, RunIn
+from .record import handler_key
 from .selection import Selection
 from .signature import runs_in, wants_context
-from .stage import NOT_RUNNING, Stage, StagedJob, current_stage
+from .spool import ClaimedJob
+from .stage import NOT_DURABLE, NOT_RUNNING, Stage, StagedJob, current_stage
+from .work import Keep
 
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D")
@@ -36,6 +40,7 @@ class Handler(Generic[F, D, P, R]):
 
     Attributes:
         name: Its name, one of its kind in its `Uploads`.
+        key: What stands for the name in a spool.
         function: The function.
         run_in: "thread" for a plain function, "loop" for an ``async`` one.
         options: What it was registered with that concerns each of its jobs.
@@ -52,9 +57,11 @@ class Handler(Generic[F, D, P, R]):
         history: JobHistory,
         hooks: Hooks,
         publish: Callable[[Job[Any]], bool],
+        keep: Keep | None = None,
     ) -> None:
         functools.update_wrapper(cast("Any", self), function)
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
+        self.key: str = handler_key(self.name)
         self.function = function
         self.run_in: RunIn = runs_in(function)
         self.options = options
@@ -65,6 +72,7 @@ class Handler(Generic[F, D, P, R]):
         self._many = many
         self._history = history
         self._publish = publish
+        self._keep = keep
         for callback in (options.on_success, options.on_error):
             if callback is not None:
                 runs_in(callback)
@@ -96,6 +104,7 @@ class Handler(Generic[F, D, P, R]):
             UploadClosed: The owner has let go of it.
             NotAccepted: The request was answered with an error, or the upload vetoed.
             NotRunning: It is to start at once, and no runner is there.
+            NotDurable: It is to start at once, and be kept in a durable spool: `enqueue` it.
         """
         return self._submit(upload, args, kwargs, waive=False)
 
@@ -111,8 +120,41 @@ class Handler(Generic[F, D, P, R]):
             TypeError: As for `submit`.
             UploadClosed: As for `submit`.
             NotRunning: No runner is there.
+            NotDurable: The spool is durable: `enqueue` it.
         """
         return self._submit(upload, args, kwargs, waive=True)
+
+    async def enqueue(self, upload: D, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Submit an upload, to start at once, and return when it is kept.
+
+        With a durable spool the job is on the disk then. This is for code outside
+        of requests and handlers, or which does not want to wait for them; in a
+        thread: ``anyio.from_thread.run(handler.enqueue, upload)``.
+
+        Args:
+            upload: As for `submit`.
+            args: As for `submit`.
+            kwargs: As for `submit`.
+
+        Raises:
+            TypeError: As for `submit`.
+            UploadClosed: As for `submit`.
+            NotRunning: No runner is there.
+            StorageError: It can't be kept.
+
+        Cancellation: waits for the disk.
+        """
+        job = self._made(upload, args, kwargs)
+        try:
+            if self._keep is not None:
+                with told_to_the_client():
+                    await self._keep([job])
+            if not self._publish(job):
+                raise NotRunning(NOT_RUNNING)  # noqa: TRY301
+        except BaseException:
+            self._drop(job)
+            raise
+        return job
 
     def _stage_selected(
         self, uploads: Sequence[Upload], path: str, stage: Stage, context: Context
@@ -138,29 +180,39 @@ class Handler(Generic[F, D, P, R]):
 
     def _submit(self, upload: Any, args: Any, kwargs: Any, *, waive: bool) -> Job[R]:
         uploads = self._checked_uploads(upload)
+        stage = None if waive else _stage_of(uploads)
+        job = self._made(upload, args, kwargs, stage)
+        try:
+            if stage is not None:
+                stage.add(self._staged(job, uploads, _below_400))
+            elif self._keep is not None:
+                raise NotDurable(NOT_DURABLE)  # noqa: TRY301
+            elif not self._publish(job):
+                raise NotRunning(NOT_RUNNING)  # noqa: TRY301
+        except BaseException:
+            self._drop(job)
+            raise
+        return job
+
+    def _made(self, upload: Any, args: Any, kwargs: Any, stage: Stage | None = None) -> Job[R]:
+        uploads = self._checked_uploads(upload)
         placeholders = [upload, None] if self._wants_context else [upload]
         try:
             self._signature.bind(*placeholders, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}.") from None
         running_in = current_stage.get()
-        job = self._job(
+        return self._job(
             uploads,
             Arguments(args, kwargs),
             copy_context(),
             None if running_in is None else running_in.parent_id,
+            None if stage is None else stage.next_child_id(),
         )
-        try:
-            stage = None if waive else _stage_of(uploads)
-            if stage is not None:
-                stage.add(self._staged(job, uploads, _below_400))
-            elif not self._publish(job):
-                raise NotRunning(NOT_RUNNING)  # noqa: TRY301
-        except BaseException:
-            job._discard("it could not be submitted")
-            self._history.forget(job)
-            raise
-        return job
+
+    def _drop(self, job: Job[R]) -> None:
+        job._discard("it could not be submitted")
+        self._history.forget(job)
 
     def _job(
         self,
@@ -168,6 +220,7 @@ class Handler(Generic[F, D, P, R]):
         arguments: Arguments,
         context: Context,
         parent_id: str | None = None,
+        job_id: str | None = None,
     ) -> Job[R]:
         job: Job[R] = Job(
             self,
@@ -176,15 +229,40 @@ class Handler(Generic[F, D, P, R]):
             context=context,
             on_done=self._history.mark_done,
             parent_id=parent_id,
+            job_id=job_id,
         )
         self._history.add(job)
-        job._submitted()
+        job._tell(JobSubmitted)
+        return job
+
+    def _claimed(self, claimed: ClaimedJob) -> Job[R]:
+        """Make a job that another process, or an earlier start, has accepted."""
+        record = claimed.record
+        job: Job[R] = Job(
+            self,
+            claimed.uploads,
+            Arguments.of(record.arguments),
+            context=Context(),
+            on_done=self._history.mark_done,
+            parent_id=record.parent_id,
+            job_id=record.id,
+        )
+        job._stands(claimed)
+        self._history.add(job)
+        job._wait_for_turn()
         return job
 
     def _staged(
         self, job: Job[R], sources: Sequence[Upload], accepts: Callable[[int], bool]
     ) -> StagedJob:
-        return StagedJob(job, sources, accepts, start=self.options.start, publish=self._publish)
+        return StagedJob(
+            job,
+            sources,
+            accepts,
+            start=self.options.start,
+            publish=self._publish,
+            keep=self._keep,
+        )
 
     def _checked_uploads(self, given: Any) -> list[Upload]:
         uploads: list[Any] = list(given) if self._many and _is_sequence(given) else [given]

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from datetime import datetime, timedelta, timezone
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive.events import (
-    Hooks,
     JobCancelled,
     JobDelayed,
     JobDiscarded,
     JobEvent,
     JobFailed,
+    JobReleased,
     JobStarted,
     JobSubmitted,
     JobSucceeded,
 )
-from starlette_upload_keepalive.files.storage import KIB
 from starlette_upload_keepalive.files.upload import Origin, Upload, let_go_of_all
 
 from .arguments import Arguments
+from .error_text import MAX_ERROR_LENGTH, described
 from .job_state import DONE, JobState, Progress
-from .options import HandlerOptions, RunIn
+from .spool import ClaimedJob
+from .work import JobRunner, Work
 
 R = TypeVar("R")
 E = TypeVar("E", bound=JobEvent)
@@ -38,37 +40,6 @@ StopReason = Literal["asked", "shutdown", "timeout"]
 
 # Whether a job that stops is tried again, is lost, or was to end.
 _WEIGHT: dict[StopReason, int] = {"timeout": 0, "shutdown": 1, "asked": 2}
-
-MAX_ERROR_LENGTH = 4 * KIB
-
-
-class Work(Protocol):
-    """What a job runs: a handler, as the runner sees it."""
-
-    name: str
-    run_in: RunIn
-    options: HandlerOptions
-    hooks: Hooks
-
-    def invoke(self, job: Job[Any], uploads: list[Upload]) -> Any:
-        """Call the function."""
-
-
-class JobRunner(Protocol):
-    """What a job was published to."""
-
-    @property
-    def in_this_loop(self) -> bool:
-        """Whether the caller runs in its event loop."""
-        ...
-
-    def cancel(self, job: Job[Any]) -> bool:
-        """End the job; False if it is done."""
-        ...
-
-    def hurry(self, job: Job[Any]) -> bool:
-        """Let it wait for its turn, if it is delayed; False if it is not."""
-        ...
 
 
 class Job(Generic[R]):
@@ -99,13 +70,16 @@ class Job(Generic[R]):
         "_arguments",
         "_began",
         "_context",
+        "_crashes",
         "_done_event",
         "_failures",
         "_held_by",
+        "_kept",
         "_on_done",
         "_runner",
         "_stop_reason",
         "_stop_seen",
+        "_thread_ended",
         "_uploads",
         "_waiting_since",
         "_work",
@@ -134,8 +108,9 @@ class Job(Generic[R]):
         context: Context,
         on_done: Callable[[Job[Any]], bool],
         parent_id: str | None = None,
+        job_id: str | None = None,
     ) -> None:
-        self.id: str = os.urandom(16).hex()
+        self.id: str = job_id or os.urandom(16).hex()
         self._work: Work = work
         self.handler: str = work.name
         self.field: str | None = uploads[0].field_name
@@ -144,6 +119,8 @@ class Job(Generic[R]):
         self.state: JobState = JobState.STAGED
         self.attempt: int = 0
         self._failures: int = 0
+        self._crashes: int = 0
+        self._kept: bool = False  # by a spool, as a job of ours
         self.created_at: datetime = _now()
         self.started_at: datetime | None = None
         self.delayed_until: datetime | None = None
@@ -155,6 +132,7 @@ class Job(Generic[R]):
         self._context: Context = context
         self._stop_reason: StopReason | None = None
         self._stop_seen: bool = False
+        self._thread_ended: threading.Event | None = None  # that of its last attempt
         self._waiting_since: float = time.monotonic()
         self._began = self._waiting_since
         self._held_by: Callable[[], None] | None = None
@@ -162,12 +140,7 @@ class Job(Generic[R]):
         self._on_done = on_done
         self._done_event: anyio.Event | None = None
         self._uploads: list[Upload] = []
-        try:
-            for upload in uploads:
-                self._uploads.append(upload._share(f"the job {self.id}"))
-        except BaseException:
-            self._let_go()
-            raise
+        self._own(uploads)
 
     @property
     def done(self) -> bool:
@@ -208,10 +181,6 @@ class Job(Generic[R]):
 
     # What happens to a job
 
-    def _submitted(self) -> None:
-        """It was made and is known."""
-        self._tell(JobSubmitted)
-
     def _wait_for_turn(self) -> None:
         """It waits for a free thread or task."""
         self.state = JobState.WAITING
@@ -247,7 +216,7 @@ class Job(Generic[R]):
     def _delay(self, seconds: float, error: BaseException) -> None:
         """Its handler raised, and is tried again later."""
         self.state = JobState.DELAYED
-        self.error = _described(error)
+        self.error = described(error)
         self.delayed_until = _now() + timedelta(seconds=seconds)
         self._tell(JobDelayed, delay_seconds=seconds, ran_seconds=self._ran_seconds, error=error)
 
@@ -260,7 +229,7 @@ class Job(Generic[R]):
 
     def _fail(self, error: BaseException) -> None:
         """Its handler raised."""
-        self.error = _described(error)
+        self.error = described(error)
         self._finish(JobState.FAILED)
         self._tell(JobFailed, ran_seconds=self._ran_seconds, error=error)
 
@@ -274,7 +243,7 @@ class Job(Generic[R]):
         """It will not be finished. Its last attempt may have raised."""
         self._stop(reason)  # a thread may be at work
         if error is not None:
-            self.error = _described(error)
+            self.error = described(error)
         self._finish(JobState.CANCELLED)
         self._tell(JobCancelled, reason=reason, thread_goes_on=thread_goes_on, error=error)
 
@@ -306,7 +275,41 @@ class Job(Generic[R]):
         if hooks.want(kind):
             hooks.tell(self._event(kind, **told))
 
+    # In a spool
+
+    def _stands(self, claimed: ClaimedJob) -> None:
+        """It was claimed from a spool, where it stood like this."""
+        self._kept = True
+        standing = claimed.standing
+        self.attempt = standing.attempts
+        self._failures, self._crashes = standing.failures, standing.crashes
+        self.created_at = datetime.fromtimestamp(claimed.record.created_at, timezone.utc)
+
+    def _park(self) -> None:
+        """It waits in the spool, which has its files."""
+        self._kept = False
+        self._let_go_of_files()
+
+    def _unpark(self, claimed: ClaimedJob) -> None:
+        """It was claimed again."""
+        self._stands(claimed)
+        self._own(claimed.uploads)
+
+    def _give_back(self, *, thread_goes_on: bool = False) -> None:
+        """The app has ended first; its spool has it, and another will run it."""
+        self.state = JobState.WAITING
+        self._let_go()
+        self._tell(JobReleased, thread_goes_on=thread_goes_on)
+
     # Its files
+
+    def _own(self, uploads: Sequence[Upload]) -> None:
+        try:
+            for upload in uploads:
+                self._uploads.append(upload._share(f"the job {self.id}"))
+        except BaseException:
+            self._let_go()
+            raise
 
     @property
     def _has_uploads(self) -> bool:
@@ -329,6 +332,9 @@ class Job(Generic[R]):
     def _let_go(self) -> None:
         """Let go of its files, and of what its request had in its context."""
         self._context = Context()
+        self._let_go_of_files()
+
+    def _let_go_of_files(self) -> None:
         uploads, self._uploads = self._uploads, []
         let_go_of_all(uploads)
 
@@ -361,15 +367,6 @@ class Job(Generic[R]):
             parent_id=self.parent_id,
             **told,
         )
-
-
-def _described(error: BaseException) -> str:
-    name = type.__dict__["__name__"].__get__(type(error))
-    try:
-        message = str(str(error)[:MAX_ERROR_LENGTH])
-    except BaseException:  # noqa: BLE001 - it is the handler's code, which must harm no other job
-        message = ""
-    return f"{name}: {message}" if message else str(name)
 
 
 def _now() -> datetime:

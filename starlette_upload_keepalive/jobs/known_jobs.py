@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
+
+from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive.exceptions import JobNotFound, NotRunning, UploadClosed
 
 from .history import JobHistory
 from .job import Job
 from .job_state import JobState
+from .keeper import Keeper
 from .runner import Runner
+from .spool import KeptJob
 from .stage import NOT_RUNNING
+
+_KEEP_FAILED = "Uploads(keep_failed=...) lets the last jobs that failed keep theirs."
+_RETRY_KEPT = "If it has failed, the spool has them: await uploads.jobs.retry_kept(id)."
 
 
 class Jobs:
@@ -24,11 +32,15 @@ class Jobs:
     Args:
         history: Those that are known.
         runner: Returns what runs the app's jobs, if it does.
+        kept: Whether they are kept in a spool.
     """
 
-    def __init__(self, history: JobHistory, runner: Callable[[], Runner | None]) -> None:
+    def __init__(
+        self, history: JobHistory, runner: Callable[[], Runner | None], *, kept: bool = False
+    ) -> None:
         self._history = history
         self._runner = runner
+        self._kept = kept
 
     def get(self, job_id: str) -> Job[Any] | None:
         """Return a job, or None if it is not known (any more)."""
@@ -126,9 +138,104 @@ class Jobs:
         if not again:
             raise UploadClosed(
                 f"The job {job.id} is {job.state.value} and has let go of its files. "
-                "Uploads(keep_failed=...) lets the last jobs that failed keep theirs."
+                + (_RETRY_KEPT if self._kept else _KEEP_FAILED)
             )
         return True
+
+    # In a spool
+
+    async def find(self, job_id: str) -> Job[Any] | KeptJob | None:
+        """Look for a job, in the spool too: that of another process, or of an earlier start.
+
+        Args:
+            job_id: Which.
+
+        Returns:
+            The job; None if it is nowhere. Both kinds tell the same by the same names.
+
+        Raises:
+            NotRunning: There is a spool, and no runner to look into it.
+
+        Cancellation: a thread finishes looking.
+        """
+        job = self._history.get(job_id)
+        if job is not None and (job.done or job._has_uploads):
+            await checkpoint()
+            return job
+        keeper = self._keeper()
+        return job if keeper is None else await keeper.find(job_id) or job
+
+    async def find_all(
+        self, *, state: JobState | str | None = None, handler: str | None = None
+    ) -> Sequence[Job[Any] | KeptJob]:
+        """Return all jobs that are known or in the spool, whichever process has them.
+
+        Args:
+            state: Only those in this state.
+            handler: Only those of the handler of this name.
+
+        Raises:
+            ValueError: There is no such state.
+            NotRunning: There is a spool, and no runner to look into it.
+
+        Cancellation: a thread finishes looking.
+        """
+        wanted = None if state is None else JobState(state)
+        keeper = self._keeper()
+        found: dict[str, Job[Any] | KeptJob] = {}
+        if keeper is not None:
+            found.update({kept.id: kept for kept in await keeper.find_all(wanted, handler)})
+        found.update({job.id: job for job in self.list(state=state, handler=handler)})
+        return sorted(found.values(), key=lambda job: job.created_at)
+
+    async def retry_kept(self, job_id: str) -> bool:
+        """Let a job that has failed be run again, by whichever process has a place for it.
+
+        Args:
+            job_id: Which; it may have failed in another process, or before the last start.
+
+        Returns:
+            Whether it has failed, and is in the spool.
+
+        Raises:
+            NotRunning: No runner is there.
+
+        Cancellation: a thread finishes it.
+        """
+        keeper = self._keeper()
+        return keeper is not None and await keeper.retry(job_id)
+
+    async def purge(
+        self, *, state: JobState | str | None = None, before: datetime | None = None
+    ) -> int:
+        """Forget jobs in the spool that are done, and remove the files of those that have failed.
+
+        Args:
+            state: Only those in this state.
+            before: Only those that were done before.
+
+        Returns:
+            How many they were.
+
+        Raises:
+            ValueError: There is no such state.
+            NotRunning: There is a spool, and no runner to look into it.
+
+        Cancellation: a thread finishes it.
+        """
+        keeper = self._keeper()
+        if keeper is None:
+            return 0
+        return await keeper.purge(
+            None if state is None else JobState(state),
+            None if before is None else before.timestamp(),
+        )
+
+    def _keeper(self) -> Keeper | None:
+        runner = self._runner()
+        if runner is None and self._kept:
+            raise NotRunning(NOT_RUNNING)
+        return None if runner is None else runner.keeper
 
     def _run_again(self, runner: Runner, job: Job[Any]) -> bool:
         if not (job.done and job._has_uploads):

@@ -12,6 +12,7 @@ from .retry import Retry, check_seconds
 
 Start = Literal["end", "response"]
 RunIn = Literal["thread", "loop"]
+OnCrash = Literal["retry", "fail"]
 
 # With more steps, one up would not be far from starving one down: now it has 1,024 times the turns.
 MAX_PRIORITY = 5
@@ -27,6 +28,7 @@ class HandlerOptions:
         timeout: The seconds that an attempt may take; no limit if None.
         max_concurrency: How many of its jobs run at once; no limit of its own if None.
         priority: From -5 to 5. Each step up gets twice the turns.
+        on_crash: Whether it is tried again when its process has ended while it ran.
         on_success: Called with the job once it has succeeded.
         on_error: Called with the job and the error once it has failed.
 
@@ -40,12 +42,15 @@ class HandlerOptions:
     timeout: float | None = None
     max_concurrency: int | None = None
     priority: int = 0
+    on_crash: OnCrash = "retry"
     on_success: Callable[[Any], object] | None = None
     on_error: Callable[[Any, BaseException], object] | None = None
 
     def __post_init__(self) -> None:
         if self.start not in get_args(Start):
             raise ValueError(f"start must be one of {get_args(Start)}, not {self.start!r}.")
+        if self.on_crash not in get_args(OnCrash):
+            raise ValueError(f"on_crash must be one of {get_args(OnCrash)}, not {self.on_crash!r}.")
         retry = cast("object", self.retry)
         if retry is not None and not isinstance(retry, Retry):
             raise TypeError(f"retry must be a Retry, such as Retry(attempts=5), not {retry!r}.")

@@ -18,6 +18,7 @@ from starlette_upload_keepalive.files.threads import WorkerThreads
 
 from .executor import Executor
 from .job import Job
+from .keeper import Keeper
 from .stage import NOT_RUNNING
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Runner:
             tenth of it, and the last 3 at most, threads are asked to stop.
         retries: Whether a job may wait for another attempt.
         expects_more: Whether requests still hold jobs that will be published.
+        keeper: Keeps the jobs in a spool, if that is durable.
     """
 
     def __init__(
@@ -50,14 +52,17 @@ class Runner:
         grace_period: float | None,
         retries: bool = True,
         expects_more: Callable[[], bool] = lambda: False,
+        keeper: Keeper | None = None,
     ) -> None:
+        self.keeper = keeper
         self.executor: Executor = Executor(
             threads=threads,
             callback_threads=callback_threads,
             max_threads=max_threads,
             max_tasks=max_tasks,
             retries=retries,
-            publish=self.publish,
+            runner=self,
+            keeper=keeper,
         )
         self._grace_period: float = math.inf if grace_period is None else grace_period
         self._expects_more = expects_more
@@ -97,6 +102,8 @@ class Runner:
                             await checkpoint()
         finally:
             self.executor.lose_the_rest()
+            if self.keeper is not None:
+                await self.keeper.wait_for_releases()
         if failure is not None:
             raise failure
 
@@ -137,12 +144,12 @@ class Runner:
 
     def notice(self) -> None:
         """Let those who wait for jobs look again. From any thread; never waits."""
-        if self.in_this_thread and not self.executor.awaited:
+        if self.in_this_thread and not self.executor.changes.awaited:
             return
         if self.in_this_loop:
-            self.executor.notice()
+            self.executor.changes.notice()
         elif self._is_open:
-            self._post(self.executor.notice)
+            self._post(self.executor.changes.notice)
 
     def cancel(self, job: Job[Any]) -> bool:
         """End a job: at once, or by asking its thread; False if it is done. From any thread."""
@@ -211,7 +218,7 @@ class Runner:
 
         async def all_done() -> None:
             while executor.busy or expects_more():
-                await executor.change()
+                await executor.changes.wait()
 
         try:
             with anyio.move_on_after(self._grace_period) as grace:
@@ -233,6 +240,7 @@ class Runner:
         Cancellation: leaves the jobs to be cancelled by the end of `running`.
         """
         if self._is_open:
+            self.executor.stop_claiming()
             await self.drain(self._expects_more)
             self._shut()
 

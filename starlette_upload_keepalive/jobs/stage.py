@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -10,11 +11,17 @@ from typing import Any
 
 import anyio
 
-from starlette_upload_keepalive.exceptions import NotAccepted, NotRunning, WouldDeadlock
+from starlette_upload_keepalive.exceptions import (
+    NotAccepted,
+    NotDurable,
+    NotRunning,
+    WouldDeadlock,
+)
 from starlette_upload_keepalive.files.upload import Upload
 
 from .job import Job
 from .options import Start
+from .work import Keep
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +34,7 @@ class StagedJob:
         accepts: Whether it runs, given the answer's status code.
         start: With the end of the request, or as soon as the answer is out.
         publish: Hands it to its runner; False if none is running.
+        keep: Keeps it in its durable spool, if it has one.
     """
 
     job: Job[Any]
@@ -34,6 +42,12 @@ class StagedJob:
     accepts: Callable[[int], bool]
     start: Start
     publish: Callable[[Job[Any]], bool]
+    keep: Keep | None = None
+
+    @property
+    def unkept(self) -> bool:
+        """Whether it is still to be kept in a durable spool."""
+        return self.keep is not None and not self.job._kept
 
     def release(self) -> bool:
         """Hand it to its runner; False if none is running."""
@@ -44,6 +58,8 @@ class StagedJob:
         """Let go of its files; it will not run."""
         if not self.job.done:
             self.job._discard(reason)
+        if self.job._kept:
+            self.publish(self.job)  # whose spool is to know
 
 
 class Stage:
@@ -53,12 +69,21 @@ class Stage:
 
     Args:
         parent_id: The job that submits them, if one does.
+        attempt: Which of its attempts does.
         submits: Whether jobs are likely to be submitted. If not, its task is only
             asked for with the first of them: a form without handlers need not pay.
     """
 
-    def __init__(self, parent_id: str | None = None, *, submits: bool = True) -> None:
+    def __init__(
+        self,
+        parent_id: str | None = None,
+        *,
+        attempt: int = 0,
+        submits: bool = True,
+    ) -> None:
         self.parent_id = parent_id
+        self._attempt = attempt
+        self._number = 0
         self._staged: list[StagedJob] = []
         self._vetoed: dict[int, Upload] = {}
         self._status: int | None = None
@@ -73,6 +98,7 @@ class Stage:
         Raises:
             NotAccepted: The request was answered with an error, or the upload vetoed.
             NotRunning: The request has ended, and no runner is there.
+            NotDurable: It would have to be kept, and the answer is out already.
         """
         with self._lock:
             if self._is_vetoed(staged):
@@ -87,6 +113,8 @@ class Stage:
                     "The request or the job that the upload came in with has failed, so no job "
                     "can be submitted for it. submit_now() does not ask."
                 )
+            if self._status is not None and staged.unkept:
+                raise NotDurable(NOT_DURABLE)
             if not self._ended and not (self._answered and staged.start == "response"):
                 self._hold(staged)
                 return
@@ -111,6 +139,33 @@ class Stage:
             rejected = self._take(lambda staged: not staged.accepts(status))
         for staged in rejected:
             staged.drop(f"its request was answered with {status}")
+
+    def take_unkept(self) -> list[tuple[Keep, list[Job[Any]]]]:
+        """Return the jobs that are accepted and still to be kept, by who keeps them."""
+        unkept: dict[Keep, list[Job[Any]]] = {}
+        with self._lock:
+            if self._status is not None:
+                for staged in self._staged:
+                    gone = staged.job.done or self._is_vetoed(staged)
+                    if staged.keep is not None and staged.unkept and not gone:
+                        unkept.setdefault(staged.keep, []).append(staged.job)
+        return list(unkept.items())
+
+    def reject(self, reason: str) -> None:
+        """Drop all jobs, although they were accepted: they can't be kept."""
+        with self._lock:
+            rejected, self._staged = self._staged, []
+        for staged in rejected:
+            staged.drop(reason)
+
+    def next_child_id(self) -> str | None:
+        """Return the id of the next job, which follows from that of its parent, if it has one."""
+        if self.parent_id is None:
+            return None
+        with self._lock:
+            self._number += 1
+            text = f"{self.parent_id}/{self._attempt}/{self._number}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
     def holds_accepted(self) -> bool:
@@ -144,6 +199,8 @@ class Stage:
                 staged.drop(_VETOED)
             elif self._status is None:
                 staged.drop("the request or the job that it came in with has failed")
+            elif staged.unkept:
+                staged.drop("its request was cancelled before it was kept")
             elif not staged.release():
                 stranded.append(staged.job)
         return stranded
@@ -190,6 +247,11 @@ def _current_task_id() -> int | None:
 
 
 _VETOED = "its upload was vetoed"
+
+NOT_DURABLE = (
+    "Nothing here waits until the job is on the disk: use `await handler.enqueue(...)`. submit() "
+    "is for a request whose answer has not begun, and for handlers."
+)
 
 NOT_RUNNING = (
     "No runner is there to start the job: let the server send lifespan events, "

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from .job import Job, Work
+from .work import Work
 
 
-class Turns:
+class Waiting(Protocol):
+    """What stands in a line."""
+
+    _work: Work
+    _waiting_since: float
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+class Turns(Generic[W]):
     """The jobs that wait for one kind of place: for a thread, or for a task.
 
     Stride scheduling (Waldspurger and Weihl 1995): each handler is as far as
@@ -24,8 +34,8 @@ class Turns:
     def __init__(self, places: int) -> None:
         self._places = places
         self._busy = 0
-        self._lines: dict[Work, _Line] = {}
-        self._waiting: dict[Work, _Line] = {}  # those of them in which jobs wait
+        self._lines: dict[Work, _Line[W]] = {}
+        self._waiting: dict[Work, _Line[W]] = {}  # those of them in which jobs wait
         self._distance = 0.0  # of the handler that had the last turn
 
     @property
@@ -41,7 +51,7 @@ class Turns:
     def __len__(self) -> int:
         return sum(len(line.jobs) for line in self._waiting.values())
 
-    def add(self, job: Job[Any]) -> None:
+    def add(self, job: W) -> None:
         """Let a job wait."""
         line = self._lines.get(job._work)
         if line is None:
@@ -53,7 +63,7 @@ class Turns:
             self._waiting[job._work] = line
         line.jobs[job] = None
 
-    def remove(self, job: Job[Any]) -> bool:
+    def remove(self, job: W) -> bool:
         """Let a job wait no longer; False if it does not."""
         line = self._waiting.get(job._work)
         if line is None or job not in line.jobs:
@@ -61,7 +71,7 @@ class Turns:
         self._take(line, job)
         return True
 
-    def claim(self) -> Job[Any] | None:
+    def claim(self) -> W | None:
         """Give the next job a place, if there is one for it."""
         if not self._waiting or self._busy >= self._places:
             return None
@@ -77,19 +87,19 @@ class Turns:
         self._busy += 1
         return job
 
-    def leave(self, job: Job[Any]) -> None:
+    def leave(self, job: W) -> None:
         """Free the place of a job."""
         self._lines[job._work].running -= 1
         self._busy -= 1
 
-    def take_all(self) -> list[Job[Any]]:
+    def take_all(self) -> list[W]:
         """Let no job wait any longer, and return them."""
         jobs = [job for line in self._waiting.values() for job in line.jobs]
         for job in jobs:
             self.remove(job)
         return jobs
 
-    def _take(self, line: _Line, job: Job[Any]) -> None:
+    def _take(self, line: _Line[W], job: W) -> None:
         del line.jobs[job]
         if line.jobs:
             line.oldest = next(iter(line.jobs))._waiting_since
@@ -97,7 +107,7 @@ class Turns:
             del self._waiting[line.work]
 
 
-class _Line:
+class _Line(Generic[W]):
     """The jobs of one handler that wait."""
 
     __slots__ = ("distance", "jobs", "limit", "oldest", "running", "stride", "work")
@@ -110,12 +120,12 @@ class _Line:
         self.oldest = 0.0  # kept here, because other threads ask
         self.running = 0
         # Not a deque: any of them may be cancelled.
-        self.jobs: OrderedDict[Job[Any], None] = OrderedDict()
+        self.jobs: OrderedDict[W, None] = OrderedDict()
 
     @property
     def has_place(self) -> bool:
         return self.limit is None or self.running < self.limit
 
 
-def _distance(line: _Line) -> float:
+def _distance(line: _Line[Any]) -> float:
     return line.distance

@@ -1,0 +1,395 @@
+"""Keeps the jobs of one event loop in a spool, from the accept on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import anyio
+
+from starlette_upload_keepalive.files.threads import WorkerThreads
+from starlette_upload_keepalive.files.upload import let_go_of_all
+
+from .attempt import Outcome
+from .error_text import described
+from .handler import Handler
+from .history import JobHistory
+from .job import Job
+from .job_state import JobState
+from .parked_job import ParkedJob
+from .record import handler_key
+from .recording import record_of, standing_of
+from .spool import Ending, KeptJob, NewJob, Spool, WaitingJob
+from .stage import Stage
+from .verdict import Verdict
+from .work import Keep
+
+T = TypeVar("T")
+AnyHandler = Handler[Any, Any, Any, Any]
+
+# How often a job may end with its process if its handler does not say how often it is tried.
+_CRASHES = 3
+
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
+
+
+class Keeper:
+    """Tells a spool what becomes of jobs, in worker threads.
+
+    Args:
+        spool: Where they are kept.
+        threads: Where the spool is called.
+        handlers: All that are registered, by name.
+        history: The jobs that are known here.
+        keep: What the handlers call to have jobs kept here.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        threads: WorkerThreads,
+        handlers: Mapping[str, AnyHandler],
+        history: JobHistory,
+        keep: Keep,
+    ) -> None:
+        self._spool = spool
+        self._threads = threads
+        self._handlers = handlers
+        self._history = history
+        self._keep = keep
+        # What was given back, for as long as somebody here looks at it.
+        self._given_back: weakref.WeakValueDictionary[str, Job[Any]] = weakref.WeakValueDictionary()
+        self._left_alone = set[str]()
+        self._releases: list[threading.Thread] = []
+
+    async def accept(self, jobs: Sequence[Job[Any]]) -> None:
+        """Keep jobs, all or none.
+
+        Raises:
+            OSError: They can't be kept.
+
+        Cancellation: waits for the disk. A native cancel leaves the thread behind,
+            which lets no such job run.
+        """
+        await _Accept(self._spool, jobs).run(self._threads)
+        for job in jobs:
+            job._kept = True
+
+    async def start(self, job: Job[Any]) -> None:
+        """Note that a job's handler starts. One that can't be noted starts all the same."""
+        try:
+            await self._call(lambda: self._spool.start(job.id))
+        except OSError:
+            logger.exception("That the job %s starts could not be noted in its spool.", job.id)
+
+    async def note(
+        self, job: Job[Any], outcome: Outcome, verdict: Verdict, stage: Stage
+    ) -> ParkedJob | None:
+        """Note what becomes of a job after an attempt, and keep what its handler has submitted.
+
+        What can't be noted is logged: the job is run again when this process has ended.
+
+        Args:
+            job: The job.
+            outcome: What came of the attempt.
+            verdict: What is to become of the job.
+            stage: Where its children wait.
+
+        Returns:
+            What stands for it here, if it is delayed and waits in the spool.
+        """
+        at = time.time()
+        try:
+            if verdict.state is JobState.DELAYED:
+                return await self.release(job, at + verdict.wait)
+            if verdict.reason == "shutdown":
+                if not outcome.thread_goes_on:
+                    await self.release(job, at)
+            else:
+                raised = verdict.error or outcome.error
+                error = None if raised is None else described(raised)
+                ending = Ending(verdict.state, at, outcome.result, verdict.gave_up or error)
+                children = await self._own_children(stage)
+                new = [_new(child) for child in children]
+                await self._call(lambda: self._spool.finish(job.id, ending, new))
+                job._kept = False
+                for child in children:
+                    child._kept = True
+        except OSError:
+            stage.reject("its parent's end could not be noted in the spool")
+            logger.exception(
+                "What came of the job %s could not be noted in its spool: it will be run again "
+                "when this process has ended.",
+                job.id,
+            )
+        return None
+
+    async def _own_children(self, stage: Stage) -> list[Job[Any]]:
+        """Return those that this spool is to keep; have others kept by theirs."""
+        own: list[Job[Any]] = []
+        for keep, children in stage.take_unkept():
+            if keep == self._keep:
+                own += children
+            else:
+                await keep(children)
+        return own
+
+    async def note_end(self, job: Job[Any]) -> None:
+        """Note that a job of ours ended before it was started."""
+        job._kept = False
+        try:
+            await self._call(lambda: self._spool.finish(job.id, Ending(job.state, time.time())))
+        except OSError:
+            logger.exception("The end of the job %s could not be noted in its spool.", job.id)
+
+    async def release(self, job: Job[Any], due: float) -> ParkedJob:
+        """Give a job back to the spool, for anybody from then on.
+
+        Args:
+            job: The job; its files are let go of.
+            due: When it may be claimed, in seconds since 1970 (UTC).
+
+        Returns:
+            What stands for it here.
+
+        Raises:
+            OSError: It can't be given back; it is still ours.
+        """
+        standing = standing_of(job, due)
+        await self._call(lambda: self._spool.release(job.id, standing))
+        job._park()
+        self._given_back[job.id] = job
+        return ParkedJob(job._work, WaitingJob(job.id, handler_key(job.handler), standing))
+
+    def release_in_background(self, job: Job[Any], *, thread_goes_on: bool = False) -> None:
+        """Give a job back to the spool where nothing can be awaited any more.
+
+        Args:
+            job: The job.
+            thread_goes_on: Wait until its thread has ended, or this process: it must
+                not be run twice at a time.
+        """
+        standing = standing_of(job, time.time())
+        ended = job._thread_ended if thread_goes_on else None
+
+        def release() -> None:
+            if ended is not None:
+                ended.wait()
+            try:
+                self._spool.release(job.id, standing)
+            except OSError:
+                logger.exception("The job %s could not be given back to its spool.", job.id)
+
+        name = "upload-keepalive-release"
+        thread = threading.Thread(target=release, name=name, daemon=thread_goes_on)
+        if not thread_goes_on:
+            self._releases.append(thread)
+        thread.start()
+
+    async def wait_for_releases(self) -> None:
+        """Wait until all is given back that is given back in the background."""
+        releases, self._releases = self._releases, []
+        for thread in releases:
+            await self._call(thread.join)
+
+    async def claim(self, parked: ParkedJob) -> Job[Any] | None:
+        """Claim a job; None if it is not to be had."""
+        try:
+            claimed = await self._call(lambda: self._spool.claim(parked.waiting))
+        except OSError:
+            logger.exception("The job %s could not be claimed.", parked.waiting.id)
+            return None
+        if claimed is None:
+            return None
+        try:
+            handler = self._handlers[parked._work.name]
+            if claimed.record.handler != handler.name:  # its key is the same
+                await self._call(lambda: self._spool.release(claimed.record.id, claimed.standing))
+                return None
+            known = self._given_back.pop(claimed.record.id, None)
+            if known is None or known.done:
+                return handler._claimed(claimed)
+            self._history.add(known)
+            known._unpark(claimed)
+            known._wait_for_turn()
+            return known
+        finally:
+            let_go_of_all(claimed.uploads)
+
+    async def find(self, job_id: str) -> KeptJob | None:
+        """Look for a job in the spool, whoever has it."""
+        return await self._call(lambda: self._spool.find(job_id))
+
+    async def find_all(self, state: JobState | None, handler: str | None) -> list[KeptJob]:
+        """Return the jobs in the spool, whoever has them.
+
+        Args:
+            state: Only those in this state.
+            handler: Only those of the handler of this name.
+        """
+
+        def find() -> list[KeptJob]:
+            return [
+                kept
+                for kept in self._spool.jobs()
+                if state in (None, kept.state) and handler in (None, kept.handler)
+            ]
+
+        return await self._call(find)
+
+    async def retry(self, job_id: str) -> bool:
+        """Let a job that has failed be claimed once more; False if none of that id has."""
+        return await self._call(lambda: self._spool.retry(job_id))
+
+    async def purge(self, state: JobState | None, before: float | None) -> int:
+        """Forget jobs that are done, and return how many they were.
+
+        Args:
+            state: Only those in this state.
+            before: Only those that were done before, in seconds since 1970 (UTC).
+        """
+        return await self._call(lambda: self._spool.purge(state=state, before=before))
+
+    def forget(self, job_id: str) -> None:
+        """Know a job no more that waits in the spool: `find` finds it there."""
+        job = self._history.get(job_id)
+        if job is not None and not job.done:
+            self._history.forget(job)
+
+    @property
+    def awaited(self) -> list[str]:
+        """The jobs that somebody here waits for, and which are in the spool."""
+        return [
+            job.id
+            for job in list(self._given_back.values())
+            if job._done_event is not None and not job.done
+        ]
+
+    def learn(self, kept: KeptJob) -> None:
+        """Let those who wait for a job know what came of it in another process."""
+        job = self._given_back.pop(kept.id, None)
+        if job is not None and kept.ending is not None:
+            self._history.add(job)
+            job.attempt = kept.attempt
+            job.result, job.error = kept.result, kept.error
+            job._finish(kept.state)
+
+    async def look(self, known: set[str], most: int) -> list[ParkedJob]:
+        """Look for jobs that may be claimed, the earliest first.
+
+        Args:
+            known: The ids of those that are known, and not wanted again.
+            most: How many are wanted of each handler.
+        """
+        handlers = {handler.key: handler for handler in self._handlers.values()}
+        found = await self._call(lambda: self._waiting(known, most, handlers))
+        return [ParkedJob(handlers[waiting.key], waiting) for waiting in found]
+
+    async def rescue(self) -> int:
+        """Let the jobs be claimed of owners that have ended; return how many they were."""
+        return await self._call(lambda: self._spool.rescue(self._crash_limit))
+
+    async def sweep(self) -> None:
+        """Remove from the spool what is needed no more."""
+        await self._call(self._spool.sweep)
+
+    def _waiting(
+        self, known: set[str], most: int, handlers: Mapping[str, AnyHandler]
+    ) -> list[WaitingJob]:
+        by_handler: dict[str, list[WaitingJob]] = {}
+        for waiting in self._spool.waiting():
+            if waiting.id not in known:
+                by_handler.setdefault(waiting.key, []).append(waiting)
+        found: list[WaitingJob] = []
+        for key, jobs in by_handler.items():
+            if key in handlers:
+                found += sorted(jobs, key=_due)[:most]
+            else:
+                self._tell_left_alone(key, len(jobs))
+        return sorted(found, key=_due)
+
+    def _tell_left_alone(self, key: str, count: int) -> None:
+        if key not in self._left_alone:
+            self._left_alone.add(key)
+            logger.warning(
+                "%d jobs in the spool wait for a handler that is not registered here (%s). They "
+                "are kept until it is.",
+                count,
+                key,
+            )
+
+    def _crash_limit(self, key: str) -> int | None:
+        for handler in self._handlers.values():
+            if handler.key == key:
+                if handler.options.on_crash == "fail":
+                    return 1
+                retry = handler.options.retry
+                return max(_CRASHES, 0 if retry is None else retry.attempts)
+        return None
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        returned: list[T] = []
+        with anyio.CancelScope(shield=True):
+            returned.append(await self._threads.run(call))
+        return returned[0]
+
+
+class _Accept:
+    """One accept, which may be cut off by a native cancel while its thread is at work."""
+
+    def __init__(self, spool: Spool, jobs: Sequence[Job[Any]]) -> None:
+        self._spool = spool
+        self._ids = [job.id for job in jobs]
+        self._new = [_new(job) for job in jobs]
+        self._owners = [
+            blob.own("an accept in progress") for new in self._new for blob in new.blobs
+        ]
+        self._lock = threading.Lock()
+        self._accepted = False
+        self._abandoned = False
+
+    async def run(self, threads: WorkerThreads) -> None:
+        finished = False
+        try:
+            with anyio.CancelScope(shield=True):
+                await threads.run(self._accept, let_go=self._let_go)
+                finished = True
+        finally:
+            if not finished:
+                self._abandon()
+
+    def _accept(self) -> None:
+        self._spool.accept(self._new)
+        with self._lock:
+            self._accepted = True
+            if not self._abandoned:
+                return
+        self._take_back()
+
+    def _abandon(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            if not self._accepted:  # the thread sees to it
+                return
+        # Nobody has been told that they were accepted.
+        threading.Thread(target=self._take_back, name="upload-keepalive-take-back").start()
+
+    def _take_back(self) -> None:
+        for job_id in self._ids:
+            self._spool.finish(job_id, Ending(JobState.DISCARDED, time.time()))
+
+    def _let_go(self) -> None:
+        for owner in self._owners:
+            owner.let_go()
+
+
+def _new(job: Job[Any]) -> NewJob:
+    return NewJob(record_of(job), [upload._view.blob for upload in job._uploads])
+
+
+def _due(waiting: WaitingJob) -> float:
+    return waiting.standing.due

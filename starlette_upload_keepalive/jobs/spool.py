@@ -1,0 +1,260 @@
+"""Where accepted jobs and their bytes wait: what a spool has to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, NamedTuple, Protocol
+
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.files.upload import Upload
+
+from .job_state import DONE, JobState
+from .record import JobRecord, Standing
+
+
+class NewJob(NamedTuple):
+    """A job that is to be kept.
+
+    Attributes:
+        record: What it is.
+        blobs: The bytes of its files, in order.
+    """
+
+    record: JobRecord
+    blobs: Sequence[Blob]
+
+
+class WaitingJob(NamedTuple):
+    """A job that anybody may claim.
+
+    Attributes:
+        id: Its id.
+        key: That of its handler, by `handler_key`.
+        standing: Where it stands.
+    """
+
+    id: str
+    key: str
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class ClaimedJob:
+    """A job that nobody else can claim.
+
+    Attributes:
+        record: What it is.
+        standing: Where it stands.
+        uploads: Its files; whoever has claimed it closes them.
+    """
+
+    record: JobRecord
+    standing: Standing
+    uploads: Sequence[Upload]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of a job.
+
+    Attributes:
+        state: One of those in which it is done.
+        at: When, in seconds since 1970 (UTC).
+        result: What its handler returned, as JSON would have it.
+        error: What went wrong.
+    """
+
+    state: JobState
+    at: float
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class KeptJob:
+    """A job as a spool tells of it, whoever has it. What it tells is named as in `Job`.
+
+    Attributes:
+        record: What it is.
+        standing: Where it stands.
+        state: What becomes of it.
+        ending: What came of it, if it is done.
+    """
+
+    record: JobRecord
+    standing: Standing
+    state: JobState
+    ending: Ending | None = None
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+        return self.record.id
+
+    @property
+    def handler(self) -> str:
+        """The handler's name."""
+        return self.record.handler
+
+    @property
+    def field(self) -> str | None:
+        """The form field that the upload came in, if it did."""
+        return self.record.files[0].field_name
+
+    @property
+    def filenames(self) -> list[str | None]:
+        """What the client called the files."""
+        return [file.filename for file in self.record.files]
+
+    @property
+    def parent_id(self) -> str | None:
+        """The job whose handler submitted it, if one did."""
+        return self.record.parent_id
+
+    @property
+    def attempt(self) -> int:
+        """How often its handler has been started."""
+        return self.standing.attempts
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was made (UTC)."""
+        return _time(self.record.created_at)
+
+    @property
+    def delayed_until(self) -> datetime | None:
+        """When its next attempt is due, if it waits for one (UTC)."""
+        return _time(self.standing.due) if self.state is JobState.DELAYED else None
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it was done, if it is (UTC)."""
+        return None if self.ending is None else _time(self.ending.at)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in DONE
+
+    @property
+    def result(self) -> Any:
+        """What the handler returned, if it did (JSON)."""
+        return None if self.ending is None else self.ending.result
+
+    @property
+    def error(self) -> str | None:
+        """What it has failed of, if it has."""
+        return None if self.ending is None else self.ending.error
+
+    def __repr__(self) -> str:
+        return f"<KeptJob {self.id} of {self.handler}, {self.state.value}>"
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+CrashLimit = Callable[[str], "int | None"]
+"""With how many crashes a job of a handler's key is given up; None if the handler is unknown."""
+
+
+class Spool(Protocol):
+    """Keeps accepted jobs and their bytes until they are done.
+
+    Whoever opens it is an owner. A job belongs to the owner who has accepted or
+    claimed it until that finishes or releases it, or ends; then another may
+    claim it. All methods may block, and are called from any thread.
+
+    Attributes:
+        durable: Whether what was accepted outlives the process.
+    """
+
+    durable: bool
+
+    def open(self, storage: Storage) -> None:
+        """Become an owner.
+
+        Args:
+            storage: What the files of claimed jobs belong to.
+        """
+        ...
+
+    def close(self) -> None:
+        """Be an owner no more, as soon as no job of ours runs."""
+        ...
+
+    def accept(self, jobs: Sequence[NewJob]) -> None:
+        """Keep jobs, all or none of them. They belong to this owner.
+
+        Raises:
+            OSError: They can't be kept; none of them is.
+        """
+        ...
+
+    def start(self, job_id: str) -> None:
+        """Note that the handler of a job of ours starts: its end with us is a crash."""
+        ...
+
+    def release(self, job_id: str, standing: Standing) -> None:
+        """Let anybody claim a job of ours, once it is due."""
+        ...
+
+    def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
+        """Note what came of a job of ours, and keep what its handler has submitted.
+
+        Both happen, or none. The children belong to this owner.
+
+        Raises:
+            OSError: It can't be noted; the job stays ours.
+        """
+        ...
+
+    def waiting(self) -> list[WaitingJob]:
+        """Return the jobs that may be claimed, now or once they are due."""
+        ...
+
+    def claim(self, job: WaitingJob) -> ClaimedJob | None:
+        """Make a job ours; None if another was faster, or it can't be read."""
+        ...
+
+    def rescue(self, limit_of: CrashLimit) -> int:
+        """Let the jobs be claimed of owners that have ended.
+
+        Args:
+            limit_of: With how many crashes a job is given up.
+
+        Returns:
+            How many they were.
+        """
+        ...
+
+    def sweep(self) -> None:
+        """Remove what is needed no more. Called now and then."""
+        ...
+
+    def jobs(self) -> Iterable[KeptJob]:
+        """Go over all jobs that are kept, whoever has them."""
+        ...
+
+    def find(self, job_id: str) -> KeptJob | None:
+        """Look for a job, whoever has it."""
+        ...
+
+    def retry(self, job_id: str) -> bool:
+        """Let a job that has failed be claimed once more; False if it is not kept."""
+        ...
+
+    def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
+        """Forget jobs that are done.
+
+        Args:
+            state: Only those in this state.
+            before: Only those that were done before, in seconds since 1970.
+
+        Returns:
+            How many they were.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""A spool in a directory: what was accepted outlives the process."""

@@ -1,0 +1,173 @@
+"""What is in a spool, for people: to look at, to be run again, to be forgotten."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from starlette_upload_keepalive.files.storage import MIB
+from starlette_upload_keepalive.jobs.job_state import JobState
+from starlette_upload_keepalive.jobs.record import (
+    JobRecord,
+    NewerFormat,
+    Standing,
+    UnreadableRecord,
+)
+from starlette_upload_keepalive.jobs.spool import Ending, KeptJob
+
+from .disk import Disk
+from .entry import Entry, State
+from .layout import CLAIMED, DEAD, DONE, ENDING, READY, RECORD, folder_of, is_accept
+from .writing import throw_away
+
+MAX_RECORD = 4 * MIB
+
+_STATES: dict[State, JobState] = {
+    "w": JobState.WAITING,
+    "r": JobState.RUNNING,
+    "p": JobState.SUCCEEDED,
+    "s": JobState.SUCCEEDED,
+    "f": JobState.FAILED,
+    "c": JobState.CANCELLED,
+    "d": JobState.DISCARDED,
+}
+
+
+class Place(NamedTuple):
+    """An entry, and where it was seen. It may be elsewhere by now.
+
+    Attributes:
+        path: The path of its directory.
+        entry: What its name tells.
+    """
+
+    path: str
+    entry: Entry
+
+
+class Catalog:
+    """Looks into the directory of a spool, whoever owns what is in it.
+
+    Nothing is locked: what owners do meanwhile may be seen or not, but no job
+    that stays where it is, is missed.
+
+    Args:
+        disk: Where.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def places(self) -> Iterator[Place]:
+        """Go over all entries."""
+        # In the order in which jobs go through them: one that moves on meanwhile is seen twice
+        # rather than not at all.
+        yield from self._in(READY)
+        for owner in self._names(CLAIMED):
+            yield from self._in(folder_of(owner))
+        yield from self._in(READY)  # what an owner has released since
+        yield from self._in(DONE)
+        yield from self._in(DEAD)
+
+    def jobs(self) -> Iterator[KeptJob]:
+        """Go over all jobs, each once."""
+        seen = set[str]()
+        for place in self.places():
+            if place.entry.id not in seen:
+                kept = self._kept(place)
+                if kept is not None:
+                    seen.add(place.entry.id)
+                    yield kept
+
+    def find(self, job_id: str) -> KeptJob | None:
+        """Look for a job."""
+        for place in self.places():
+            if place.entry.id == job_id:
+                kept = self._kept(place)
+                if kept is not None:
+                    return kept
+        return None
+
+    def retry(self, job_id: str) -> bool:
+        """Let a job that has failed be claimed once more; False if none of that id has."""
+        for path, entry in self._in(DEAD):
+            if entry.id == job_id:
+                with suppress(FileNotFoundError):
+                    self._disk.remove(f"{path}/{ENDING}")
+                standing = Standing(time.time(), entry.standing.attempts)
+                again = entry._replace(standing=standing, state="w")
+                try:
+                    self._disk.rename(path, f"{READY}/{again.name}")
+                except FileNotFoundError:  # another has just done so
+                    return False
+                return True
+        return False
+
+    def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
+        """Forget jobs that are done, and return how many they were."""
+        purged = 0
+        for folder in (DONE, DEAD):
+            for path, entry in self._in(folder):
+                wanted = state in (None, _STATES[entry.state]) and entry.state != "p"
+                if wanted and (before is None or entry.standing.due < before):
+                    throw_away(self._disk, path)
+                    purged += 1
+        return purged
+
+    def _in(self, folder: str) -> Iterator[Place]:
+        for name in self._names(folder):
+            entry = Entry.parse(name)
+            if entry is not None:
+                yield Place(f"{folder}/{name}", entry)
+            elif is_accept(name):
+                yield from self._in(f"{folder}/{name}")
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return self._disk.names(folder)
+        except (FileNotFoundError, NotADirectoryError):  # an owner has ended, or it is no folder
+            return []
+
+    def _kept(self, place: Place) -> KeptJob | None:
+        path, entry = place
+        try:
+            record = read_record(self._disk, path, entry)
+            ending = self._ending(path, entry)
+        except (FileNotFoundError, NotADirectoryError, UnreadableRecord, NewerFormat):
+            return None
+        state = _STATES[entry.state]
+        if state is JobState.WAITING and entry.standing.due > time.time():
+            state = JobState.DELAYED
+        return KeptJob(record, entry.standing, state, ending)
+
+    def _ending(self, path: str, entry: Entry) -> Ending | None:
+        if entry.state in ("w", "r"):
+            return None
+        result = error = None
+        # It is not synced: a power cut may have taken it, and the name tells the rest.
+        with suppress(FileNotFoundError, ValueError):
+            found = json.loads(self._disk.read_file(f"{path}/{ENDING}", MAX_RECORD))
+            result, error = found.get("result"), found.get("error")
+        return Ending(_STATES[entry.state], entry.standing.due, result, error)
+
+
+def read_record(disk: Disk, path: str, entry: Entry) -> JobRecord:
+    """Read the record of an entry.
+
+    Args:
+        disk: Where.
+        path: The entry's directory.
+        entry: What its name tells.
+
+    Raises:
+        UnreadableRecord: It has none that belongs to it.
+        NewerFormat: A newer version has written it.
+        FileNotFoundError: It is not there, or not any more.
+    """
+    record = JobRecord.from_json(disk.read_file(f"{path}/{RECORD}", MAX_RECORD))
+    if record.id != entry.id:
+        raise UnreadableRecord(f"It is the record of the job {record.id}.")
+    return record

@@ -1,0 +1,351 @@
+"""The spool in a directory."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from starlette.datastructures import Headers
+
+from starlette_upload_keepalive.files.storage import Storage, check_least
+from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
+from starlette_upload_keepalive.jobs.job_state import JobState
+from starlette_upload_keepalive.jobs.record import (
+    JobRecord,
+    NewerFormat,
+    Standing,
+    UnreadableRecord,
+)
+from starlette_upload_keepalive.jobs.spool import (
+    ClaimedJob,
+    CrashLimit,
+    Ending,
+    KeptJob,
+    NewJob,
+    WaitingJob,
+)
+
+from .catalog import Catalog, read_record
+from .disk import Disk
+from .entry import Entry, State
+from .layout import (
+    CHILDREN,
+    CLAIMED,
+    CORRUPT,
+    DEAD,
+    DONE,
+    ENDING,
+    FOLDERS,
+    READY,
+    accept_name,
+    draft_of,
+    folder_of,
+    lock_of,
+    owner_name,
+)
+from .owned import OwnedJobs
+from .process_mark import process_mark
+from .rescue import Rescue, publish_children
+from .root import check_root
+from .shared_sync import SharedSync
+from .sweeping import sweep
+from .writing import (
+    ending_to_json,
+    entry_of,
+    set_aside,
+    throw_away,
+    write_entries,
+    write_entry,
+)
+
+_ENDED: dict[JobState, State] = {
+    JobState.SUCCEEDED: "s",
+    JobState.FAILED: "f",
+    JobState.CANCELLED: "c",
+    JobState.DISCARDED: "d",
+}
+
+_FAILED = "The disk has failed before. Look at it, and start the app again."
+
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
+
+
+class DirectorySpool:
+    """Keeps accepted jobs and their bytes in a directory, so that they outlive the process.
+
+    ``Uploads(spool=DirectorySpool("var/uploads"))``. Any number of processes
+    may share the directory.
+
+    Args:
+        root: The directory: on a local disk, and for this user alone. It must exist.
+        keep_done: How many jobs that are done keep their record.
+        keep_done_seconds: For how long they do.
+        allow_network: Take a directory on a network filesystem, too.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    durable: bool = True
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        keep_done: int = 1000,
+        keep_done_seconds: float = 7 * 24 * 3600,
+        allow_network: bool = False,
+    ) -> None:
+        check_least("keep_done", keep_done, 0, " jobs")
+        if not keep_done_seconds >= 0:
+            raise ValueError(
+                f"keep_done_seconds must be 0 seconds or more, not {keep_done_seconds!r}."
+            )
+        self.root: Path = Path(root)
+        self._keep_done = keep_done
+        self._keep_done_seconds = keep_done_seconds
+        self._allow_network = allow_network
+        self._disk = Disk(self.root)
+        self._storage: Storage | None = None
+        self._process = self._name = ""
+        self._lock: int | None = None
+        self._owned = OwnedJobs()
+        self._failure: OSError | None = None
+        self._closing = threading.Lock()
+        self._is_closing = False
+        self._catalog = Catalog(self._disk)
+        self._sync_ours = SharedSync(lambda: self._disk.sync_directory(self._ours))
+
+    # An owner
+
+    def open(self, storage: Storage) -> None:
+        """Become an owner."""
+        disk = self._disk
+        check_root(self.root, allow_network=self._allow_network)
+        self._storage, self._is_closing, self._failure = storage, False, None
+        disk.open()
+        there = disk.names(".")
+        for folder in FOLDERS:
+            if folder not in there:
+                with suppress(FileExistsError):  # another process starts, too
+                    disk.make_directory(folder)
+        disk.sync_directory(".")
+        self._process = process_mark()
+        self._name = owner_name(self._process)
+        # Before the folder: one without a lock is that of an owner who has ended.
+        self._lock = disk.lock(lock_of(self._name), create=True)
+        disk.make_directory(self._ours)
+        disk.sync_directory(CLAIMED)
+        # What is parsed from now on is there already when it is accepted.
+        storage.move_to(str(self.root.absolute() / self._ours))
+
+    def close(self) -> None:
+        """Be an owner no more, as soon as no job of ours runs."""
+        if self._storage is not None:
+            self._storage.move_to(None)
+        with self._closing:
+            self._is_closing = True
+            if not len(self._owned):
+                self._end()
+
+    def _end(self) -> None:
+        disk = self._disk
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        try:
+            if disk.remove_directory(self._ours):
+                disk.remove(lock_of(self._name))
+        finally:
+            disk.unlock(lock)
+            disk.close()
+
+    @property
+    def _ours(self) -> str:
+        return folder_of(self._name)
+
+    # What becomes of a job
+
+    def accept(self, jobs: Sequence[NewJob]) -> None:
+        """Keep jobs, all or none of them. They belong to this owner."""
+        if self._failure is not None:
+            raise OSError(errno.EIO, _FAILED) from self._failure
+        try:
+            self._accept(jobs)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                # What an fsync has lost is not written by the next, which reports success
+                # (fsync(2), and PostgreSQL's "fsyncgate" of 2018).
+                self._failure = error
+            raise
+
+    def _accept(self, jobs: Sequence[NewJob]) -> None:
+        disk = self._disk
+        single = len(jobs) == 1
+        name = entry_of(jobs[0]).name if single else accept_name()
+        draft, path = f"{self._ours}/{draft_of(name)}", f"{self._ours}/{name}"
+        try:
+            if single:
+                write_entry(disk, draft, jobs[0])
+                entries = [entry_of(jobs[0])]
+            else:
+                entries = write_entries(disk, draft, jobs)
+            disk.rename(draft, path)
+        except BaseException:
+            throw_away(disk, draft)
+            raise
+        try:
+            self._sync_ours()
+        except BaseException:
+            throw_away(disk, path)
+            raise
+        for entry in entries:
+            self._owned.add(self._ours if single else path, entry)
+
+    def start(self, job_id: str) -> None:
+        """Note that the handler of a job of ours starts: its end with us is a crash."""
+        _, entry = self._owned.get(job_id)
+        standing = replace(entry.standing, attempts=entry.standing.attempts + 1)
+        self._move(job_id, self._ours, entry._replace(standing=standing, state="r"))
+        self._owned.add(self._ours, entry._replace(standing=standing, state="r"))
+
+    def release(self, job_id: str, standing: Standing) -> None:
+        """Let anybody claim a job of ours, once it is due."""
+        _, entry = self._owned.get(job_id)
+        self._move(job_id, READY, entry._replace(standing=standing, state="w"))
+        with self._closing:
+            self._owned.remove(job_id)
+            if self._is_closing and not len(self._owned):
+                self._end()
+
+    def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
+        """Note what came of a job of ours, and keep what its handler has submitted."""
+        disk = self._disk
+        owned = self._owned.get(job_id)
+        if children:
+            self._write_children(owned.path, children)
+        disk.write_file(f"{owned.path}/{ENDING}", ending_to_json(ending), sync=False)
+        state: State = "p" if children else _ENDED[ending.state]
+        standing = replace(owned.entry.standing, due=ending.at)
+        entry = owned.entry._replace(standing=standing, state=state)
+        self._move(job_id, DEAD if ending.state is JobState.FAILED else DONE, entry)
+        self._owned.remove(job_id)
+        if children:
+            for child in publish_children(disk, entry, self._ours):
+                self._owned.add(self._ours, child)
+
+    def _write_children(self, path: str, children: Sequence[NewJob]) -> None:
+        try:
+            write_entries(self._disk, f"{path}/{CHILDREN}", children)
+            self._disk.sync_directory(path)
+        except BaseException:
+            throw_away(self._disk, f"{path}/{CHILDREN}")
+            raise
+
+    def _move(self, job_id: str, folder: str, entry: Entry) -> None:
+        owned = self._owned.get(job_id)
+        self._disk.rename(owned.path, f"{folder}/{entry.name}")
+        if owned.directory != self._ours:  # it was accepted with others
+            with suppress(FileNotFoundError):  # the last two have left at once
+                self._disk.remove_directory(owned.directory)
+
+    # Jobs of anybody
+
+    def waiting(self) -> list[WaitingJob]:
+        """Return the jobs that may be claimed, now or once they are due."""
+        waiting: list[WaitingJob] = []
+        for name in self._disk.names(READY):
+            entry = Entry.parse(name)
+            if entry is None or entry.state != "w":
+                self._set_aside(f"{READY}/{name}", "its name is not that of a job")
+            else:
+                waiting.append(WaitingJob(entry.id, entry.key, entry.standing))
+        return waiting
+
+    def claim(self, job: WaitingJob) -> ClaimedJob | None:
+        """Make a job ours; None if another was faster, or it can't be read."""
+        entry = Entry(job.id, job.key, job.standing, "w")
+        path = f"{self._ours}/{entry.name}"
+        try:
+            self._disk.rename(f"{READY}/{entry.name}", path)
+        except FileNotFoundError:
+            return None
+        try:
+            record = read_record(self._disk, path, entry)
+            claimed = ClaimedJob(record, entry.standing, self._uploads(path, record))
+        except NewerFormat:
+            self._disk.rename(path, f"{READY}/{entry.name}")
+            return None
+        except (UnreadableRecord, FileNotFoundError, NotADirectoryError) as error:
+            self._set_aside(path, error)
+            return None
+        except BaseException:
+            self._disk.rename(path, f"{READY}/{entry.name}")
+            raise
+        self._owned.add(self._ours, entry)
+        return claimed
+
+    def rescue(self, limit_of: CrashLimit) -> int:
+        """Let the jobs be claimed of owners that have ended."""
+        rescue = Rescue(self._disk, self._process, limit_of)
+        rescue.run()
+        return rescue.rescued
+
+    def sweep(self) -> None:
+        """Remove what is needed no more: bytes of jobs that are done, old records, trash."""
+        sweep(self._disk, keep_done=self._keep_done, keep_done_seconds=self._keep_done_seconds)
+
+    def _uploads(self, path: str, record: JobRecord) -> list[Upload]:
+        if self._storage is None:
+            raise RuntimeError("The spool is not open.")
+        uploads: list[Upload] = []
+        try:
+            for number, file in enumerate(record.files):
+                size = self._disk.size(f"{path}/{number}")
+                if size != file.size:
+                    raise UnreadableRecord(f"File {number} has {size} bytes, not {file.size}.")  # noqa: TRY301
+                uploads.append(
+                    Upload(
+                        self._disk.blob(f"{path}/{number}", self._storage),
+                        owner=f"the spool, for the job {record.id}",
+                        filename=file.filename,
+                        headers=Headers(raw=[_raw(*header) for header in file.headers]),
+                        field_name=file.field_name,
+                    )
+                )
+        except BaseException:
+            let_go_of_all(uploads)
+            raise
+        return uploads
+
+    def _set_aside(self, path: str, why: object) -> None:
+        logger.error("%s can't be read and is set aside, in %s/: %s", path, CORRUPT, why)
+        set_aside(self._disk, path)
+
+    # For people
+
+    def jobs(self) -> Iterator[KeptJob]:
+        """Go over all jobs that are kept, whoever has them."""
+        return self._catalog.jobs()
+
+    def find(self, job_id: str) -> KeptJob | None:
+        """Look for a job, whoever has it."""
+        return self._catalog.find(job_id)
+
+    def retry(self, job_id: str) -> bool:
+        """Let a job that has failed be claimed once more; False if it is not kept."""
+        return self._catalog.retry(job_id)
+
+    def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
+        """Forget jobs that are done."""
+        return self._catalog.purge(state=state, before=before)
+
+
+def _raw(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.encode("latin-1"), value.encode("latin-1")

@@ -1,0 +1,151 @@
+"""Letting the jobs be claimed of owners that have ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from starlette_upload_keepalive.jobs.job_state import JobState
+from starlette_upload_keepalive.jobs.spool import CrashLimit, Ending
+
+from .disk import Disk
+from .entry import Entry
+from .layout import (
+    CHILDREN,
+    CLAIMED,
+    DEAD,
+    DONE,
+    ENDING,
+    LOCK,
+    OWNERS,
+    READY,
+    folder_of,
+    is_accept,
+    is_draft,
+    is_of_process,
+    lock_of,
+)
+from .writing import ending_to_json, set_aside, throw_away
+
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
+
+
+class Rescue:
+    """Looks for owners that have ended, and lets others claim what they had.
+
+    Args:
+        disk: Where.
+        process: The mark of the process that looks. Locks of its own must not be touched:
+            to close a file lets go of all that the process has locked in it (fcntl(2)).
+        limit_of: With how many crashes a job is given up.
+    """
+
+    def __init__(self, disk: Disk, process: str, limit_of: CrashLimit) -> None:
+        self._disk = disk
+        self._process = process
+        self._limit_of = limit_of
+        self.rescued: int = 0
+
+    def run(self) -> None:
+        """Rescue all that can be. Blocks.
+
+        Raises:
+            OSError: The disk failed. What was rescued before stays so.
+        """
+        disk = self._disk
+        locks = {name.removesuffix(LOCK) for name in disk.names(OWNERS) if name.endswith(LOCK)}
+        # After the locks: an owner makes its lock first.
+        for owner in locks | set(disk.names(CLAIMED)):
+            if not is_of_process(owner, self._process):
+                self._rescue_from(owner, has_lock=owner in locks)
+        for name in disk.names(DONE):
+            entry = Entry.parse(name)
+            if entry is not None and entry.state == "p":
+                publish_children(disk, entry, READY)
+
+    def _rescue_from(self, owner: str, *, has_lock: bool) -> None:
+        disk = self._disk
+        if not has_lock and lock_of(owner).removeprefix(f"{OWNERS}/") in disk.names(OWNERS):
+            return  # made meanwhile
+        try:
+            lock = disk.lock(lock_of(owner), create=not has_lock)
+        except FileExistsError:  # another rescues it
+            return
+        if lock is None:  # it lives, or another rescues it
+            return
+        try:
+            folder = folder_of(owner)
+            with suppress(FileNotFoundError):  # it has died before it had any
+                for name in disk.names(folder):
+                    self._rescue(folder, name)
+                disk.remove_directory(folder)
+            disk.remove(lock_of(owner))
+        finally:
+            disk.unlock(lock)
+
+    def _rescue(self, folder: str, name: str) -> None:
+        path = f"{folder}/{name}"
+        if is_draft(name):
+            throw_away(self._disk, path)
+        elif is_accept(name):
+            for each in self._disk.names(path):
+                self._rescue(path, each)
+            self._disk.remove_directory(path)
+        elif (entry := Entry.parse(name)) is None or entry.state not in ("w", "r"):
+            set_aside(self._disk, path)
+        else:
+            self._let_claim(path, entry)
+
+    def _let_claim(self, path: str, entry: Entry) -> None:
+        self.rescued += 1
+        if entry.state == "w":  # its handler was not started, which costs it nothing
+            self._disk.rename(path, f"{READY}/{entry.name}")
+            return
+        crashes = entry.standing.crashes + 1
+        standing = replace(entry.standing, due=time.time(), crashes=crashes)
+        limit = self._limit_of(entry.key)
+        if limit is None or crashes < limit:
+            waits = entry._replace(standing=standing, state="w")
+            self._disk.rename(path, f"{READY}/{waits.name}")
+            return
+        logger.error(
+            "The job %s is given up: its process has ended while it ran, %d times.",
+            entry.id,
+            crashes,
+        )
+        error = f"Its process has ended while it ran, {crashes} times."
+        ending = Ending(JobState.FAILED, standing.due, error=error)
+        with suppress(FileExistsError):  # it was given up before, and that was cut short
+            self._disk.write_file(f"{path}/{ENDING}", ending_to_json(ending), sync=False)
+        dead = entry._replace(standing=standing, state="f")
+        self._disk.rename(path, f"{DEAD}/{dead.name}")
+
+
+def publish_children(disk: Disk, parent: Entry, folder: str) -> list[Entry]:
+    """Let the jobs be claimed that a handler has submitted which has succeeded.
+
+    Args:
+        disk: Where.
+        parent: Its entry, among those that are done. Others may do the same meanwhile.
+        folder: Where the children are to go.
+
+    Returns:
+        Those that went there.
+    """
+    path = f"{DONE}/{parent.name}"
+    published: list[Entry] = []
+    with suppress(FileNotFoundError):  # another was faster, with one of them or with all
+        for name in disk.names(f"{path}/{CHILDREN}"):
+            child = Entry.parse(name)
+            if child is None:
+                set_aside(disk, f"{path}/{CHILDREN}/{name}")
+                continue
+            with suppress(FileNotFoundError):
+                disk.rename(f"{path}/{CHILDREN}/{name}", f"{folder}/{name}")
+                published.append(child)
+        disk.remove_directory(f"{path}/{CHILDREN}")
+    with suppress(FileNotFoundError):
+        disk.rename(path, f"{DONE}/{parent._replace(state='s').name}")
+    return published

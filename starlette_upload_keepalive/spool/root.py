@@ -1,0 +1,96 @@
+"""Whether a directory can keep what a spool promises."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+from starlette_upload_keepalive.exceptions import SpoolUnusable
+from starlette_upload_keepalive.files.filesystem import filesystem_of
+
+# Where a rename, a lock or an fsync may not mean what it means on a disk of one's own.
+_NETWORK = {
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "coda",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+    "fuse.sshfs",
+    "gfs2",
+    "glusterfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "ocfs2",
+    "orangefs",
+    "smb3",
+    "smbfs",
+    "virtiofs",
+}
+_IN_MEMORY = {"tmpfs", "ramfs"}
+
+logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
+
+
+def check_root(root: Path, *, allow_network: bool) -> None:
+    """Check the directory of a spool. Blocks.
+
+    Args:
+        root: The directory.
+        allow_network: Take one on a network filesystem, too.
+
+    Raises:
+        SpoolUnusable: It can't be used. The error says what to do.
+    """
+    try:
+        mode = os.lstat(root).st_mode
+    except FileNotFoundError:
+        raise SpoolUnusable(
+            f"The spool's directory {str(root)!r} does not exist. Create it, for the user that "
+            f"the app runs as: mkdir -p -m 700 {root}"
+        ) from None
+    if stat.S_ISLNK(mode):
+        raise SpoolUnusable(
+            f"The spool's directory {str(root)!r} is a symbolic link, which may lead elsewhere "
+            f"tomorrow. Give the directory itself: {os.path.realpath(root)}"
+        )
+    if not stat.S_ISDIR(mode):
+        raise SpoolUnusable(f"The spool's directory {str(root)!r} is no directory.")
+    if mode & stat.S_IWOTH:
+        raise SpoolUnusable(
+            f"The spool's directory {str(root)!r} can be written by everybody, who could have "
+            f"any job run. Take that away: chmod 700 {root}"
+        )
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        raise SpoolUnusable(
+            f"The spool's directory {str(root)!r} can't be read and written by this user "
+            f"({os.getuid()}), or its filesystem is mounted read-only. Give it to the user: "
+            f"chown {os.getuid()} {root}"
+        )
+    _check_filesystem(root, allow_network=allow_network)
+
+
+def _check_filesystem(root: Path, *, allow_network: bool) -> None:
+    filesystem = filesystem_of(root)
+    if filesystem is None:  # the system does not tell
+        return
+    if filesystem.kind in _NETWORK and not allow_network:
+        raise SpoolUnusable(
+            f"The spool's directory {str(root)!r} is on a network filesystem "
+            f"({filesystem.kind}), where locks and fsync may not hold. Put it on a local disk; "
+            "or, if you have tried that yours keeps them, use "
+            "DirectorySpool(..., allow_network=True)."
+        )
+    if filesystem.kind in _IN_MEMORY:
+        logger.warning(
+            "The spool's directory %s is on a %s: what it keeps outlives the process, but no "
+            "restart of the machine. Put it on a disk.",
+            root,
+            filesystem.kind,
+        )

@@ -1,0 +1,60 @@
+"""Removing what is needed no more: bytes of jobs that are done, old records, trash."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from .disk import Disk
+from .entry import Entry
+from .layout import CHILDREN, DONE, ENDING, RECORD, TRASH
+from .writing import throw_away
+
+
+def sweep(disk: Disk, *, keep_done: int, keep_done_seconds: float) -> None:
+    """Remove what is needed no more. Any number of processes may do so at once.
+
+    Args:
+        disk: Where.
+        keep_done: How many jobs that are done keep their record.
+        keep_done_seconds: For how long they do.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    done = [entry for entry in map(Entry.parse, disk.names(DONE)) if entry is not None]
+    done.sort(key=lambda entry: entry.standing.due, reverse=True)
+    oldest = time.time() - keep_done_seconds
+    # What a power cut may bring back must be whole: so the bytes stay until it can't.
+    disk.sync_directory(DONE)
+    for number, entry in enumerate(done):
+        path = f"{DONE}/{entry.name}"
+        if entry.state == "p":
+            continue
+        if number >= keep_done or entry.standing.due < oldest:
+            throw_away(disk, path)
+        else:
+            _strip(disk, path)
+    trash = disk.names(TRASH)
+    disk.sync_directory(TRASH)
+    for name in trash:
+        _remove(disk, f"{TRASH}/{name}")
+
+
+def _strip(disk: Disk, path: str) -> None:
+    """Leave nothing but the record and what came of the job."""
+    with suppress(FileNotFoundError):
+        for name in disk.names(path):
+            if name not in (RECORD, ENDING, CHILDREN):
+                with suppress(FileNotFoundError):
+                    disk.remove(f"{path}/{name}")
+
+
+def _remove(disk: Disk, path: str) -> None:
+    with suppress(FileNotFoundError):  # another does the same
+        if not disk.is_directory(path):
+            disk.remove(path)
+            return
+        for name in disk.names(path):
+            _remove(disk, f"{path}/{name}")
+        disk.remove_directory(path)

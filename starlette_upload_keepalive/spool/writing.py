@@ -1,0 +1,82 @@
+"""Writing jobs: all that is needed before one rename makes them be there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.jobs.record import Standing, handler_key
+from starlette_upload_keepalive.jobs.spool import Ending, NewJob
+
+from .disk import Disk
+from .entry import Entry
+from .layout import CORRUPT, RECORD, TRASH, random_name
+
+
+def entry_of(job: NewJob) -> Entry:
+    """Return the entry of a job that has not been started yet."""
+    record = job.record
+    return Entry(record.id, handler_key(record.handler), Standing(record.created_at), "w")
+
+
+def write_entry(disk: Disk, path: str, job: NewJob, stored: dict[Blob, str] | None = None) -> None:
+    """Write a job, which is on the disk but for its own name.
+
+    Args:
+        disk: Where.
+        path: The directory to be made.
+        job: The job.
+        stored: Where blobs are that were written before, for other jobs.
+    """
+    stored = {} if stored is None else stored
+    disk.make_directory(path)
+    disk.write_file(f"{path}/{RECORD}", job.record.to_json())
+    for number, blob in enumerate(job.blobs):
+        target = f"{path}/{number}"
+        if blob in stored:
+            disk.link(stored[blob], target)
+        else:
+            disk.store(target, blob)
+            stored[blob] = target
+    disk.sync_directory(path)
+
+
+def write_entries(disk: Disk, path: str, jobs: Sequence[NewJob]) -> list[Entry]:
+    """Write jobs in a directory of their own, which are on the disk but for its name.
+
+    Args:
+        disk: Where.
+        path: The directory to be made.
+        jobs: The jobs. What they have in common is written once.
+
+    Returns:
+        The entries in it.
+    """
+    stored: dict[Blob, str] = {}
+    entries = [entry_of(job) for job in jobs]
+    disk.make_directory(path)
+    for entry, job in zip(entries, jobs, strict=True):
+        write_entry(disk, f"{path}/{entry.name}", job, stored)
+    disk.sync_directory(path)
+    return entries
+
+
+def ending_to_json(ending: Ending) -> bytes:
+    """Return what came of a job as JSON."""
+    return json.dumps({**asdict(ending), "state": ending.state.value}).encode("ascii")
+
+
+def throw_away(disk: Disk, path: str) -> None:
+    """Have something be there no more; what it takes on the disk is freed later."""
+    with suppress(FileNotFoundError):  # it was not made
+        disk.rename(path, f"{TRASH}/{random_name()}")
+
+
+def set_aside(disk: Disk, path: str) -> None:
+    """Keep something that can't be read, for people."""
+    name = path.rpartition("/")[2].lstrip(".")
+    with suppress(FileNotFoundError):  # another has done so
+        disk.rename(path, f"{CORRUPT}/{name[:200]}-{random_name()}")

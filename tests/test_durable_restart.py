@@ -1,0 +1,171 @@
+"""P8, P9: what a durable spool keeps over the end of an app, and tells of it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from starlette_upload_keepalive import JobContext, JobState, Upload, Uploads, log_events
+from starlette_upload_keepalive.events import JobEvent, JobReleased
+from tests.running import at_work
+from tests.sites import reading
+from tests.spooled import (
+    durable,
+    enqueue,
+    entries,
+    files_left,
+    make_root,
+    names,
+    parking,
+    states,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_root(tmp_path)
+
+
+# The end of the app
+
+
+async def test_job_that_is_cut_off_waits_for_the_next_start(root: Path) -> None:
+    """P8: it uses up no attempt, and nothing is lost."""
+    events: list[JobEvent] = []
+    uploads = durable(root, grace_period=0, hooks=[events.append, log_events])
+
+    @uploads.handler(name="work")
+    async def endless(upload: Upload) -> None:
+        await anyio.sleep_forever()
+
+    async with at_work(uploads):
+        job = await enqueue(endless, b"x" * 2_000_000)
+        await until(lambda: states(root, "claimed") == "r")
+    (entry,) = entries(root, "ready")
+    assert (entry.standing.attempts, entry.standing.failures, entry.standing.crashes) == (1, 0, 0)
+    assert names(root, "owners") == names(root, "claimed") == []
+    assert not job.done
+    (released,) = [event for event in events if isinstance(event, JobReleased)]
+    assert not released.thread_goes_on
+    assert uploads.stats().open_uploads == 0
+
+    later = durable(root)
+
+    @later.handler(name="work")
+    async def work(upload: Upload, job: JobContext) -> tuple[int, int]:
+        return len(await upload.read()), job.attempt
+
+    async with at_work(later):
+        await until(lambda: states(root, "done") == "s")
+        (done,) = later.jobs
+        assert (done.id, done.result) == (job.id, [2_000_000, 2])
+    assert files_left(root) == []
+
+
+async def test_thread_that_goes_on_keeps_its_job(root: Path) -> None:
+    """P8: it is never run twice at a time."""
+    opened, started = threading.Event(), threading.Event()
+    uploads = durable(root, grace_period=0)
+
+    @uploads.handler(name="work")
+    def stubborn(upload: Upload) -> None:
+        started.set()
+        assert opened.wait(10)
+
+    @uploads.handler(name="never")
+    async def never(upload: Upload) -> None:
+        await checkpoint()
+
+    async with at_work(uploads):
+        await enqueue(stubborn)
+        await until(started.is_set)
+    assert states(root, "claimed") == "r"
+    assert len(names(root, "owners")) == 1
+    later = durable(root)
+    ran: list[str] = []
+
+    @later.handler(name="work")
+    def work(upload: Upload) -> None:
+        ran.append("twice")
+
+    async with at_work(later):
+        parking(later).look_soon()
+        await anyio.wait_all_tasks_blocked()
+        assert states(root, "claimed") == "r"
+    assert ran == []
+    opened.set()
+    await until(lambda: states(root, "ready") == "w")
+    await until(lambda: names(root, "owners") == [])
+
+
+async def test_handler_that_is_not_registered_any_more(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    uploads = durable(root, grace_period=0)
+    handler = uploads.handler(name="old")(reading)
+
+    @uploads.handler(name="busy")
+    async def endless(upload: Upload) -> None:
+        await anyio.sleep_forever()
+
+    del handler
+    async with at_work(uploads):
+        await enqueue(endless)
+        await until(lambda: states(root, "claimed") == "r")
+    later = durable(root)
+    later.handler(name="new")(reading)
+    async with at_work(later):
+        await until(lambda: "handler that is not registered here" in caplog.text)
+        (kept,) = await later.jobs.find_all(state="waiting")
+        assert kept.handler == "busy"
+    assert states(root, "ready") == "w"
+
+
+# Looking
+
+
+async def test_find_all_and_purge(root: Path) -> None:
+    uploads = durable(root)
+    handler = uploads.handler(name="good")(reading)
+
+    @uploads.handler()
+    async def bad(upload: Upload) -> None:
+        raise ValueError
+
+    async with at_work(uploads):
+        good = await (await enqueue(handler)).wait()
+        failed = await (await enqueue(bad)).wait()
+        await until(lambda: states(root, "dead") == "f")
+
+    later = durable(root)
+    with pytest.raises(RuntimeError, match="No runner"):
+        await later.jobs.find(good.id)
+    async with at_work(later):
+        found = await later.jobs.find_all()
+        assert [(job.id, job.state) for job in found] == [
+            (good.id, JobState.SUCCEEDED),
+            (failed.id, JobState.FAILED),
+        ]
+        assert [job.id for job in await later.jobs.find_all(state="failed")] == [failed.id]
+        assert [job.id for job in await later.jobs.find_all(handler="good")] == [good.id]
+        kept = await later.jobs.find(good.id)
+        assert kept is not None
+        assert (kept.result, kept.done, kept.filenames) == ("data", True, ["a.bin"])
+        assert kept.finished_at is not None
+        assert kept.finished_at >= kept.created_at
+        assert await later.jobs.purge(state="failed") == 1
+        assert await later.jobs.find(failed.id) is None
+        assert await later.jobs.purge() == 1
+    assert await Uploads().jobs.find(good.id) is None
+
+
+async def test_keep_failed_is_the_spools_affair(root: Path) -> None:
+    with pytest.raises(ValueError, match="keep_failed"):
+        durable(root, keep_failed=1)
