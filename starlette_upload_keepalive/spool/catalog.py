@@ -95,8 +95,6 @@ class Catalog:
         """Let a job that has failed be claimed once more; False if none of that id has."""
         for path, entry in self._in(DEAD):
             if entry.id == job_id:
-                with suppress(FileNotFoundError):
-                    self._disk.remove(f"{path}/{ENDING}")
                 standing = Standing(time.time(), entry.standing.attempts)
                 again = entry._replace(standing=standing, state="w")
                 try:

@@ -40,7 +40,6 @@ from .layout import (
     CORRUPT,
     DEAD,
     DONE,
-    ENDING,
     FOLDERS,
     READY,
     accept_name,
@@ -56,10 +55,10 @@ from .root import check_root
 from .shared_sync import SharedSync
 from .sweeping import sweep
 from .writing import (
-    ending_to_json,
     entry_of,
     set_aside,
     throw_away,
+    write_ending,
     write_entries,
     write_entry,
 )
@@ -228,9 +227,10 @@ class DirectorySpool:
         """Note what came of a job of ours, and keep what its handler has submitted."""
         disk = self._disk
         owned = self._owned.get(job_id)
+        throw_away(disk, f"{owned.path}/{CHILDREN}")  # of an end that was cut short
         if children:
             self._write_children(owned.path, children)
-        disk.write_file(f"{owned.path}/{ENDING}", ending_to_json(ending), sync=False)
+        write_ending(disk, owned.path, ending)
         state: State = "p" if children else _ENDED[ending.state]
         standing = replace(owned.entry.standing, due=ending.at)
         entry = owned.entry._replace(standing=standing, state=state)

@@ -17,7 +17,6 @@ from .layout import (
     CLAIMED,
     DEAD,
     DONE,
-    ENDING,
     LOCK,
     OWNERS,
     READY,
@@ -27,7 +26,7 @@ from .layout import (
     is_of_process,
     lock_of,
 )
-from .writing import ending_to_json, set_aside, throw_away
+from .writing import set_aside, throw_away, write_ending
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -117,8 +116,7 @@ class Rescue:
         )
         error = f"Its process has ended while it ran, {crashes} times."
         ending = Ending(JobState.FAILED, standing.due, error=error)
-        with suppress(FileExistsError):  # it was given up before, and that was cut short
-            self._disk.write_file(f"{path}/{ENDING}", ending_to_json(ending), sync=False)
+        write_ending(self._disk, path, ending)
         dead = entry._replace(standing=standing, state="f")
         self._disk.rename(path, f"{DEAD}/{dead.name}")
 

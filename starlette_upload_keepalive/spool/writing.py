@@ -13,7 +13,7 @@ from starlette_upload_keepalive.jobs.spool import Ending, NewJob
 
 from .disk import Disk
 from .entry import Entry
-from .layout import CORRUPT, RECORD, TRASH, random_name
+from .layout import CORRUPT, ENDING, RECORD, TRASH, random_name
 
 
 def entry_of(job: NewJob) -> Entry:
@@ -64,9 +64,23 @@ def write_entries(disk: Disk, path: str, jobs: Sequence[NewJob]) -> list[Entry]:
     return entries
 
 
-def ending_to_json(ending: Ending) -> bytes:
-    """Return what came of a job as JSON."""
-    return json.dumps({**asdict(ending), "state": ending.state.value}).encode("ascii")
+def write_ending(disk: Disk, path: str, ending: Ending) -> None:
+    """Write what came of a job, in place of what an end has left that was cut short.
+
+    It is not synced: a job whose end a power cut has undone runs again.
+
+    Args:
+        disk: Where.
+        path: The job's directory.
+        ending: What came of it.
+    """
+    target = f"{path}/{ENDING}"
+    text = json.dumps({**asdict(ending), "state": ending.state.value}).encode("ascii")
+    try:
+        disk.write_file(target, text, sync=False)
+    except FileExistsError:
+        disk.remove(target)
+        disk.write_file(target, text, sync=False)
 
 
 def throw_away(disk: Disk, path: str) -> None:
