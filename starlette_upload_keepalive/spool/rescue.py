@@ -134,6 +134,9 @@ def publish_children(disk: Disk, parent: Entry, folder: str) -> list[Entry]:
     """
     path = f"{DONE}/{parent.name}"
     published: list[Entry] = []
+    # Before a child is there for itself, its parent must not run again; and before nobody looks
+    # for children any more, none may come back here.
+    disk.sync_directory(DONE)
     with suppress(FileNotFoundError):  # another was faster, with one of them or with all
         for name in disk.names(f"{path}/{CHILDREN}"):
             child = Entry.parse(name)
@@ -143,6 +146,7 @@ def publish_children(disk: Disk, parent: Entry, folder: str) -> list[Entry]:
             with suppress(FileNotFoundError):
                 disk.rename(f"{path}/{CHILDREN}/{name}", f"{folder}/{name}")
                 published.append(child)
+        disk.sync_directory(f"{path}/{CHILDREN}")
         disk.remove_directory(f"{path}/{CHILDREN}")
     with suppress(FileNotFoundError):
         disk.rename(path, f"{DONE}/{parent._replace(state='s').name}")
