@@ -77,6 +77,9 @@ class Rescue:
         try:
             folder = folder_of(owner)
             with suppress(FileNotFoundError):  # it has died before it had any
+                # It may have died before its last accept was durable: before one job of that
+                # is taken out, the others must not become a draft again.
+                disk.sync_directory(folder)
                 for name in disk.names(folder):
                     self._rescue(folder, name)
                 disk.remove_directory(folder)
