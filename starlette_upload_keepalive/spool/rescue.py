@@ -56,7 +56,7 @@ class Rescue:
         disk = self._disk
         locks = {name.removesuffix(LOCK) for name in disk.names(OWNERS) if name.endswith(LOCK)}
         # After the locks: an owner makes its lock first.
-        for owner in locks | set(disk.names(CLAIMED)):
+        for owner in sorted(locks | set(disk.names(CLAIMED))):
             if not is_of_process(owner, self._process):
                 self._rescue_from(owner, has_lock=owner in locks)
         for name in disk.names(DONE):
