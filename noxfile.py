@@ -58,6 +58,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session(allow_parallel=True)
+def power_cut(session: nox.Session) -> None:
+    """Look at what power cuts may leave of a spool; the tests look at a small part of it."""
+    session.install("--editable", ".", "--group", "test")
+    session.run("python", "-m", "tests.power_cut", *session.posargs)
+
+
+@nox.session(allow_parallel=True)
 def wheel(session: nox.Session) -> None:
     """Build both distributions, install the wheel, and run the tests of the other on it."""
     here = Path(session.create_tmp())

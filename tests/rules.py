@@ -30,6 +30,7 @@ ONCE = (
     "test_docs",
     "test_house",
     "test_leak_checks",
+    "test_power_cut",
     "test_typing",
 )
 
