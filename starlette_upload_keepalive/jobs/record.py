@@ -15,6 +15,9 @@ from starlette_upload_keepalive.files.upload import Upload
 FORMAT = 1
 """The version of a record's JSON. One that is written by a newer version is left alone."""
 
+LATEST = 16**11 / 1000
+"""All times are before, in seconds since 1970: in the year 2527."""
+
 _ID = re.compile("[0-9a-f]{32}")
 
 
@@ -87,7 +90,11 @@ class JobRecord:
             found = json.loads(text)
             version = found.pop("format")
             if type(version) is int and version > FORMAT:
-                raise NewerFormat(f"The record has format {version}, and this version knows 1.")
+                raise NewerFormat(
+                    f"The record has format {version}, and this version knows {FORMAT}."
+                )
+            if version != FORMAT:
+                raise ValueError(f"a format of {version!r}")  # noqa: TRY301
             files = [_file_of(each) for each in found.pop("files")]
             record = cls(files=files, **found)
             record._check()
@@ -97,12 +104,13 @@ class JobRecord:
 
     def _check(self) -> None:
         found: dict[str, object] = {**vars(self)}
-        texts = (found["handler"], found["arguments"] or "")
         if not (
             is_job_id(found["id"])
-            and all(isinstance(text, str) for text in texts)
+            and isinstance(found["handler"], str)
+            and isinstance(found["arguments"], (str, type(None)))
             and (found["parent_id"] is None or is_job_id(found["parent_id"]))
             and isinstance(found["created_at"], (int, float))
+            and 0 <= found["created_at"] < LATEST  # JSON as Python reads it has NaN and Infinity
             and found["files"]
         ):
             raise ValueError("a value is not of its kind")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from starlette_upload_keepalive.jobs.record import Standing
+from starlette_upload_keepalive.jobs.record import LATEST, Standing
 
 State = Literal["w", "r", "p", "s", "f", "c", "d"]
 """Waiting, running, succeeded with children to be published, succeeded, failed, cancelled,
@@ -21,7 +21,7 @@ _NAME = re.compile(
     "-(?P<attempts>[0-9a-f]{1,8})-(?P<failures>[0-9a-f]{1,8})-(?P<crashes>[0-9a-f]{1,8})"
     "-(?P<state>[wrpsfcd])"
 )
-_LATEST = 16**11 - 1  # milliseconds: in the year 2527
+_LAST = round(LATEST * 1000) - 1  # milliseconds
 
 
 class Entry(NamedTuple):
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
     def standing_numbers(self) -> tuple[int, int, int, int]:
         """Where it stands, with the time in whole milliseconds."""
         standing = self.standing
-        due = min(max(round(standing.due * 1000), 0), _LATEST)
+        due = min(max(round(standing.due * 1000), 0), _LAST)
         return due, standing.attempts, standing.failures, standing.crashes
 
     @classmethod
@@ -62,4 +62,5 @@ class Entry(NamedTuple):
         due, attempts, failures, crashes = numbers
         standing = Standing(due / 1000, attempts, failures, crashes)
         state: State = found["state"]  # type: ignore[assignment]
-        return cls(found["id"], found["key"], standing, state)
+        entry = cls(found["id"], found["key"], standing, state)
+        return entry if entry.name == name else None  # there is one way to write it
