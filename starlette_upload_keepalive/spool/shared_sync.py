@@ -26,7 +26,7 @@ class SharedSync:
         """Return when a sync has ended that has begun after this call. Blocks.
 
         Raises:
-            OSError: That sync failed. What it was for is not on the disk, and won't be
+            Exception: That sync failed. What it was for is not on the disk, and won't be
                 if it is tried again (fsync(2)).
         """
         with self._lock:
@@ -44,7 +44,7 @@ class SharedSync:
                 self._next = None  # it begins: those who come from now on have the next
             try:
                 self._sync()
-            except OSError as error:
+            except BaseException as error:  # noqa: BLE001 - raised to all who wait for it
                 this.error = error
             finally:
                 this.ended.set()
@@ -55,4 +55,4 @@ class _Round:
 
     def __init__(self) -> None:
         self.ended: threading.Event = threading.Event()
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
