@@ -18,6 +18,7 @@ its files by number, and once it is done, what came of it.
 
 from __future__ import annotations
 
+import re
 import secrets
 
 OWNERS = "owners"
@@ -37,6 +38,7 @@ LOCK = ".lock"
 _UNPUBLISHED = "."
 _ACCEPT = "accept-"
 _TEMPORARY = "upload-"  # of files that are parsed or exposed, and of no concern to the spool
+_OWNER = re.compile("[0-9a-f]{32}")
 
 
 def random_name() -> str:
@@ -72,6 +74,11 @@ def accept_name() -> str:
 def is_accept(name: str) -> bool:
     """Tell whether several jobs are in it."""
     return name.startswith(_ACCEPT)
+
+
+def is_owner(name: str) -> bool:
+    """Tell whether it can be the name of an owner."""
+    return _OWNER.fullmatch(name) is not None
 
 
 def lock_of(owner: str) -> str:

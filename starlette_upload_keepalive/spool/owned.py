@@ -53,8 +53,3 @@ class OwnedJobs:
         """Know a job no more."""
         with self._lock:
             self._jobs.pop(job_id, None)
-
-    def clear(self) -> None:
-        """Know none."""
-        with self._lock:
-            self._jobs.clear()
