@@ -24,6 +24,17 @@ from starlette_upload_keepalive.jobs.record import UnreadableRecord
 _FILE = 0o600
 _READ_ONLY = 0o400
 _DIRECTORY = 0o700
+_DESCRIPTORS = "/dev/fd"  # on Linux and macOS
+# What link(2) says of another filesystem, of one without links, of too many, or without /proc.
+_NO_LINK = {
+    errno.EXDEV,
+    errno.EPERM,
+    errno.EACCES,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EMLINK,
+    errno.ENOENT,
+}
 
 
 class Disk:
@@ -34,7 +45,7 @@ class Disk:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root: Path = root
+        self.root: Path = root.absolute()  # whatever becomes the working directory
         self._fd = -1
 
     def open(self) -> None:
@@ -63,9 +74,11 @@ class Disk:
             return os.listdir(fd)
 
     def remove_directory(self, path: str) -> bool:
-        """Remove a directory; False if something is in it."""
+        """Remove a directory, unless another has; False if something is in it."""
         try:
             os.rmdir(path, dir_fd=self._fd)
+        except FileNotFoundError:
+            return True
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -113,9 +126,11 @@ class Disk:
         if not blob.in_memory:
             try:
                 blob.keep(target)
-            except (OSError, NotImplementedError):
-                # Another filesystem. What else is wrong, copying will say.
+            except NotImplementedError:  # the user's, who may change it
                 pass
+            except OSError as error:
+                if error.errno not in _NO_LINK:  # an fsync that failed is not tried again
+                    raise
             else:
                 return
         copy(blob, target, mode=_READ_ONLY, durable=True)
@@ -129,13 +144,18 @@ class Disk:
 
         Raises:
             UnreadableRecord: It is no plain file, or larger.
+            FileNotFoundError: It is not there.
         """
         # O_NONBLOCK: to open a FIFO would wait for who writes to it (fifo(7)).
-        with self._opened(path, os.O_RDONLY | os.O_NONBLOCK) as fd:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-                raise UnreadableRecord(f"{path} is no plain file of at most {most} bytes.")
-            return os.read(fd, most)
+        try:
+            with self._opened(path, os.O_RDONLY | os.O_NONBLOCK) as fd:
+                status = os.fstat(fd)
+                if stat.S_ISREG(status.st_mode) and status.st_size <= most:
+                    return os.read(fd, most)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
+                raise
+        raise UnreadableRecord(f"{path} is no plain file of at most {most} bytes.")
 
     def size(self, path: str) -> int:
         """Return how many bytes a plain file has; -1 if it is none."""
@@ -160,16 +180,22 @@ class Disk:
         """Lock a file until `unlock`, or until this process ends.
 
         A POSIX record lock: a forked child does not have it, and the kernel
-        lets go of it when the process dies, however it does (fcntl(2)). The same
-        process must never open the file again: to close it would let go as well.
+        lets go of it when the process dies, however it does (fcntl(2)). For the
+        same process it is no obstacle, and to close the file would let go of it: so a
+        file that this process has open already is taken for locked.
 
         Args:
             path: The file.
             create: Make it.
 
         Returns:
-            What `unlock` takes; None if another process has it, or the file is gone.
+            What `unlock` takes; None if another has it, or the file is gone.
+
+        Raises:
+            FileExistsError: It was to be made, and is there.
         """
+        if not create and self._is_open(path):
+            return None
         flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT | os.O_EXCL if create else 0)
         try:
             fd = os.open(path, flags, _FILE, dir_fd=self._fd)
@@ -193,6 +219,14 @@ class Disk:
         """Let go of a lock."""
         os.close(lock)
 
+    def _is_open(self, path: str) -> bool:
+        """Tell whether this process has the file open, as another owner in it would."""
+        try:
+            file = os.stat(path, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return any(_is_same(int(fd), file) for fd in os.listdir(_DESCRIPTORS))
+
     @contextmanager
     def _opened(self, path: str, flags: int) -> Generator[int, None, None]:
         fd = os.open(path, flags | os.O_NOFOLLOW, dir_fd=self._fd)
@@ -200,3 +234,10 @@ class Disk:
             yield fd
         finally:
             os.close(fd)
+
+
+def _is_same(fd: int, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), file)
+    except OSError:  # closed meanwhile, as the one that listed them is
+        return False
