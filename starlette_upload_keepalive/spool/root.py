@@ -55,6 +55,11 @@ def check_root(root: Path, *, allow_network: bool) -> None:
             f"The spool's directory {str(root)!r} does not exist. Create it, for the user that "
             f"the app runs as: mkdir -p -m 700 {root}"
         ) from None
+    except OSError as error:  # what it is in is no directory, or not for this user
+        raise SpoolUnusable(
+            f"The spool's directory {str(root)!r} can't be reached: {error.strerror}. Check the "
+            "directories that it is in."
+        ) from error
     if stat.S_ISLNK(mode):
         raise SpoolUnusable(
             f"The spool's directory {str(root)!r} is a symbolic link, which may lead elsewhere "
