@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from starlette_upload_keepalive.jobs.spool import Ending, NewJob
 from .disk import Disk
 from .entry import Entry
 from .layout import CORRUPT, ENDING, RECORD, TRASH, random_name
+
+_LONGEST = 200  # bytes of the 255 that a name may have
 
 
 def entry_of(job: NewJob) -> Entry:
@@ -91,6 +94,7 @@ def throw_away(disk: Disk, path: str) -> None:
 
 def set_aside(disk: Disk, path: str) -> None:
     """Keep something that can't be read, for people."""
-    name = path.rpartition("/")[2].lstrip(".")
+    name = os.fsencode(path.rpartition("/")[2].lstrip("."))
+    shortened = os.fsdecode(name[:_LONGEST])
     with suppress(FileNotFoundError):  # another has done so
-        disk.rename(path, f"{CORRUPT}/{name[:200]}-{random_name()}")
+        disk.rename(path, f"{CORRUPT}/{shortened}-{random_name()}")
