@@ -102,6 +102,7 @@ def die(spool: DirectorySpool) -> None:
     assert lock is not None
     os.close(lock)
     spool._disk.close()
+    spool._storage.move_to(None)
 
 
 # Disks that fail

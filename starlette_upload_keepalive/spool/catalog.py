@@ -20,7 +20,7 @@ from starlette_upload_keepalive.jobs.spool import Ending, KeptJob
 
 from .disk import Disk
 from .entry import Entry, State
-from .layout import CLAIMED, DEAD, DONE, ENDING, READY, RECORD, folder_of, is_accept
+from .layout import CHILDREN, CLAIMED, DEAD, DONE, ENDING, READY, RECORD, folder_of, is_accept
 from .writing import throw_away
 
 MAX_RECORD = 4 * MIB
@@ -109,7 +109,7 @@ class Catalog:
         purged = 0
         for folder in (DONE, DEAD):
             for path, entry in self._in(folder):
-                wanted = state in (None, _STATES[entry.state]) and entry.state != "p"
+                wanted = state in (None, _STATES[entry.state])
                 if wanted and (before is None or entry.standing.due < before):
                     throw_away(self._disk, path)
                     purged += 1
@@ -120,6 +120,8 @@ class Catalog:
             entry = Entry.parse(name)
             if entry is not None:
                 yield Place(f"{folder}/{name}", entry)
+                if entry.state == "p":
+                    yield from self._in(f"{folder}/{name}/{CHILDREN}")
             elif is_accept(name):
                 yield from self._in(f"{folder}/{name}")
 

@@ -106,12 +106,12 @@ class DirectorySpool:
             raise ValueError(
                 f"keep_done_seconds must be 0 seconds or more, not {keep_done_seconds!r}."
             )
-        self.root: Path = Path(root)
+        self.root: Path = Path(root).absolute()
         self._keep_done = keep_done
         self._keep_done_seconds = keep_done_seconds
         self._allow_network = allow_network
         self._disk = Disk(self.root)
-        self._storage: Storage | None = None
+        self._storage: Storage
         self._process = self._name = ""
         self._lock: int | None = None
         self._owned = OwnedJobs()
@@ -125,45 +125,61 @@ class DirectorySpool:
 
     def open(self, storage: Storage) -> None:
         """Become an owner."""
-        disk = self._disk
         check_root(self.root, allow_network=self._allow_network)
         self._storage, self._is_closing, self._failure = storage, False, None
-        disk.open()
+        self._disk.open()
+        try:
+            self._make_folders()
+            self._become_owner()
+        except BaseException:
+            self._let_go()
+            raise
+        # What is parsed from now on is there already when it is accepted.
+        storage.move_to(str(self.root / self._ours))
+
+    def _make_folders(self) -> None:
+        disk = self._disk
         there = disk.names(".")
         for folder in FOLDERS:
             if folder not in there:
                 with suppress(FileExistsError):  # another process starts, too
                     disk.make_directory(folder)
         disk.sync_directory(".")
+
+    def _become_owner(self) -> None:
+        disk = self._disk
         self._process = process_mark()
-        self._name = owner_name(self._process)
-        # Before the folder: one without a lock is that of an owner who has ended.
-        self._lock = disk.lock(lock_of(self._name), create=True)
+        while self._lock is None:
+            self._name = owner_name(self._process)
+            # Before the folder: one without a lock is that of an owner who has ended. Whoever
+            # looks for such has the lock if he sees the file before we have locked it.
+            self._lock = disk.lock(lock_of(self._name), create=True)
         disk.make_directory(self._ours)
         disk.sync_directory(CLAIMED)
-        # What is parsed from now on is there already when it is accepted.
-        storage.move_to(str(self.root.absolute() / self._ours))
 
     def close(self) -> None:
         """Be an owner no more, as soon as no job of ours runs."""
-        if self._storage is not None:
-            self._storage.move_to(None)
         with self._closing:
-            self._is_closing = True
-            if not len(self._owned):
-                self._end()
+            if self._lock is not None:
+                self._storage.move_to(None)
+                self._is_closing = True
+        self._end_if_closed()
 
-    def _end(self) -> None:
-        disk = self._disk
+    def _end_if_closed(self) -> None:
+        with self._closing:
+            if self._lock is None or not self._is_closing or len(self._owned):
+                return
+            try:
+                if self._disk.remove_directory(self._ours):
+                    self._disk.remove(lock_of(self._name))
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
         lock, self._lock = self._lock, None
-        if lock is None:
-            return
-        try:
-            if disk.remove_directory(self._ours):
-                disk.remove(lock_of(self._name))
-        finally:
-            disk.unlock(lock)
-            disk.close()
+        if lock is not None:
+            self._disk.unlock(lock)
+        self._disk.close()
 
     @property
     def _ours(self) -> str:
@@ -176,7 +192,8 @@ class DirectorySpool:
         if self._failure is not None:
             raise OSError(errno.EIO, _FAILED) from self._failure
         try:
-            self._accept(jobs)
+            if jobs:
+                self._accept(jobs)
         except OSError as error:
             if error.errno == errno.EIO:
                 # What an fsync has lost is not written by the next, which reports success
@@ -212,33 +229,42 @@ class DirectorySpool:
         _, entry = self._owned.get(job_id)
         standing = replace(entry.standing, attempts=entry.standing.attempts + 1)
         self._move(job_id, self._ours, entry._replace(standing=standing, state="r"))
-        self._owned.add(self._ours, entry._replace(standing=standing, state="r"))
 
     def release(self, job_id: str, standing: Standing) -> None:
         """Let anybody claim a job of ours, once it is due."""
         _, entry = self._owned.get(job_id)
         self._move(job_id, READY, entry._replace(standing=standing, state="w"))
-        with self._closing:
-            self._owned.remove(job_id)
-            if self._is_closing and not len(self._owned):
-                self._end()
+        self._end_if_closed()
 
     def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
         """Note what came of a job of ours, and keep what its handler has submitted."""
+        if children and ending.state is not JobState.SUCCEEDED:
+            raise ValueError(f"A job that is {ending.state.value} has no children.")
         disk = self._disk
         owned = self._owned.get(job_id)
         throw_away(disk, f"{owned.path}/{CHILDREN}")  # of an end that was cut short
         if children:
             self._write_children(owned.path, children)
         write_ending(disk, owned.path, ending)
-        state: State = "p" if children else _ENDED[ending.state]
         standing = replace(owned.entry.standing, due=ending.at)
-        entry = owned.entry._replace(standing=standing, state=state)
-        self._move(job_id, DEAD if ending.state is JobState.FAILED else DONE, entry)
-        self._owned.remove(job_id)
-        if children:
-            for child in publish_children(disk, entry, self._ours):
+        done = owned.entry._replace(standing=standing, state=_ENDED[ending.state])
+        if not children:
+            self._move(job_id, DEAD if ending.state is JobState.FAILED else DONE, done)
+        else:
+            self._move(job_id, self._ours, done._replace(state="p"))
+            self._publish_children(job_id)
+        self._end_if_closed()
+
+    def _publish_children(self, job_id: str) -> None:
+        # The parent has succeeded, whatever happens here: what is left to do is done by rescue.
+        try:
+            parent = self._owned.get(job_id).entry
+            for child in publish_children(self._disk, self._ours, parent, self._ours):
                 self._owned.add(self._ours, child)
+        except OSError:
+            logger.exception("Some children of the job %s wait for another process.", job_id)
+        finally:
+            self._owned.remove(job_id)
 
     def _write_children(self, path: str, children: Sequence[NewJob]) -> None:
         try:
@@ -251,9 +277,15 @@ class DirectorySpool:
     def _move(self, job_id: str, folder: str, entry: Entry) -> None:
         owned = self._owned.get(job_id)
         self._disk.rename(owned.path, f"{folder}/{entry.name}")
+        if folder == self._ours:
+            self._owned.add(folder, entry)
+        else:
+            self._owned.remove(job_id)
         if owned.directory != self._ours:  # it was accepted with others
-            with suppress(FileNotFoundError):  # the last two have left at once
+            try:
                 self._disk.remove_directory(owned.directory)
+            except OSError:  # it is in nobody's way, and the job has moved
+                logger.warning("%s could not be removed.", owned.directory, exc_info=True)
 
     # Jobs of anybody
 
@@ -277,6 +309,8 @@ class DirectorySpool:
         except FileNotFoundError:
             return None
         try:
+            if not self._disk.is_directory(path):
+                raise UnreadableRecord("It is no directory.")  # noqa: TRY301
             record = read_record(self._disk, path, entry)
             claimed = ClaimedJob(record, entry.standing, self._uploads(path, record))
         except NewerFormat:
@@ -302,8 +336,6 @@ class DirectorySpool:
         sweep(self._disk, keep_done=self._keep_done, keep_done_seconds=self._keep_done_seconds)
 
     def _uploads(self, path: str, record: JobRecord) -> list[Upload]:
-        if self._storage is None:
-            raise RuntimeError("The spool is not open.")
         uploads: list[Upload] = []
         try:
             for number, file in enumerate(record.files):
@@ -325,7 +357,7 @@ class DirectorySpool:
         return uploads
 
     def _set_aside(self, path: str, why: object) -> None:
-        logger.error("%s can't be read and is set aside, in %s/: %s", path, CORRUPT, why)
+        logger.error("%r can't be read and is set aside, in %s/: %s", path, CORRUPT, why)
         set_aside(self._disk, path)
 
     # For people

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from starlette_upload_keepalive.jobs.record import LATEST, Standing
 
 State = Literal["w", "r", "p", "s", "f", "c", "d"]
-"""Waiting, running, succeeded with children to be published, succeeded, failed, cancelled,
+"""Waiting, running, succeeded with children to be moved out, succeeded, failed, cancelled,
 discarded."""
 
 _NAME = re.compile(

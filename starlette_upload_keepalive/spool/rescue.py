@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from .layout import (
     is_accept,
     is_draft,
     is_of_process,
+    is_owner,
     lock_of,
 )
 from .writing import set_aside, throw_away, write_ending
@@ -56,13 +58,9 @@ class Rescue:
         disk = self._disk
         locks = {name.removesuffix(LOCK) for name in disk.names(OWNERS) if name.endswith(LOCK)}
         # After the locks: an owner makes its lock first.
-        for owner in sorted(locks | set(disk.names(CLAIMED))):
+        for owner in sorted(filter(is_owner, locks | set(disk.names(CLAIMED)))):
             if not is_of_process(owner, self._process):
                 self._rescue_from(owner, has_lock=owner in locks)
-        for name in disk.names(DONE):
-            entry = Entry.parse(name)
-            if entry is not None and entry.state == "p":
-                publish_children(disk, entry, READY)
 
     def _rescue_from(self, owner: str, *, has_lock: bool) -> None:
         disk = self._disk
@@ -92,13 +90,23 @@ class Rescue:
         if is_draft(name):
             throw_away(self._disk, path)
         elif is_accept(name):
-            for each in self._disk.names(path):
-                self._rescue(path, each)
-            self._disk.remove_directory(path)
-        elif (entry := Entry.parse(name)) is None or entry.state not in ("w", "r"):
+            self._rescue_accepted(path)
+        elif (entry := Entry.parse(name)) is None or entry.state not in ("w", "r", "p"):
             set_aside(self._disk, path)
+        elif entry.state == "p":
+            self.rescued += len(list(publish_children(self._disk, folder, entry, READY)))
         else:
             self._let_claim(path, entry)
+
+    def _rescue_accepted(self, path: str) -> None:
+        try:
+            names = self._disk.names(path)
+        except NotADirectoryError:
+            set_aside(self._disk, path)
+            return
+        for name in names:
+            self._rescue(path, name)
+        self._disk.remove_directory(path)
 
     def _let_claim(self, path: str, entry: Entry) -> None:
         self.rescued += 1
@@ -124,33 +132,34 @@ class Rescue:
         self._disk.rename(path, f"{DEAD}/{dead.name}")
 
 
-def publish_children(disk: Disk, parent: Entry, folder: str) -> list[Entry]:
-    """Let the jobs be claimed that a handler has submitted which has succeeded.
+def publish_children(disk: Disk, home: str, parent: Entry, folder: str) -> Iterator[Entry]:
+    """Move the jobs out that a handler has submitted which has succeeded, then note it as done.
 
     Args:
         disk: Where.
-        parent: Its entry, among those that are done. Others may do the same meanwhile.
+        home: Where the parent's entry is: with an owner who does this, or who has ended.
+        parent: Its entry.
         folder: Where the children are to go.
 
-    Returns:
-        Those that went there.
+    Yields:
+        Each, once it is there.
     """
-    path = f"{DONE}/{parent.name}"
-    published: list[Entry] = []
+    path = f"{home}/{parent.name}"
     # Before a child is there for itself, its parent must not run again; and before nobody looks
     # for children any more, none may come back here.
-    disk.sync_directory(DONE)
-    with suppress(FileNotFoundError):  # another was faster, with one of them or with all
-        for name in disk.names(f"{path}/{CHILDREN}"):
-            child = Entry.parse(name)
-            if child is None:
-                set_aside(disk, f"{path}/{CHILDREN}/{name}")
-                continue
-            with suppress(FileNotFoundError):
-                disk.rename(f"{path}/{CHILDREN}/{name}", f"{folder}/{name}")
-                published.append(child)
+    disk.sync_directory(home)
+    try:
+        names = disk.names(f"{path}/{CHILDREN}")
+    except FileNotFoundError:  # all of that was done but for the last step
+        names = []
+    for name in names:
+        child = Entry.parse(name)
+        if child is None:
+            set_aside(disk, f"{path}/{CHILDREN}/{name}")
+        else:
+            disk.rename(f"{path}/{CHILDREN}/{name}", f"{folder}/{name}")
+            yield child
+    if names:
         disk.sync_directory(f"{path}/{CHILDREN}")
         disk.remove_directory(f"{path}/{CHILDREN}")
-    with suppress(FileNotFoundError):
-        disk.rename(path, f"{DONE}/{parent._replace(state='s').name}")
-    return published
+    disk.rename(path, f"{DONE}/{parent._replace(state='s').name}")

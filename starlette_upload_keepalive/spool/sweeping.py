@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from .disk import Disk
 from .entry import Entry
-from .layout import CHILDREN, DONE, ENDING, RECORD, TRASH
+from .layout import DONE, ENDING, RECORD, TRASH
 from .writing import throw_away
 
 
@@ -29,12 +29,22 @@ def sweep(disk: Disk, *, keep_done: int, keep_done_seconds: float) -> None:
     disk.sync_directory(DONE)
     for number, entry in enumerate(done):
         path = f"{DONE}/{entry.name}"
-        if entry.state == "p":
-            continue
         if number >= keep_done or entry.standing.due < oldest:
             throw_away(disk, path)
         else:
             _strip(disk, path)
+    empty_trash(disk)
+
+
+def empty_trash(disk: Disk) -> None:
+    """Free what was thrown away. Any number of processes may do so at once.
+
+    Args:
+        disk: Where.
+
+    Raises:
+        OSError: The disk failed.
+    """
     trash = disk.names(TRASH)
     disk.sync_directory(TRASH)
     for name in trash:
@@ -43,11 +53,10 @@ def sweep(disk: Disk, *, keep_done: int, keep_done_seconds: float) -> None:
 
 def _strip(disk: Disk, path: str) -> None:
     """Leave nothing but the record and what came of the job."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):  # gone, or not ours
         for name in disk.names(path):
-            if name not in (RECORD, ENDING, CHILDREN):
-                with suppress(FileNotFoundError):
-                    disk.remove(f"{path}/{name}")
+            if name not in (RECORD, ENDING):
+                _remove(disk, f"{path}/{name}")
 
 
 def _remove(disk: Disk, path: str) -> None:
