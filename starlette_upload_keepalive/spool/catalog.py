@@ -139,7 +139,8 @@ class Catalog:
         except (FileNotFoundError, NotADirectoryError, UnreadableRecord, NewerFormat):
             return None
         state = _STATES[entry.state]
-        if state is JobState.WAITING and entry.standing.due > time.time():
+        # A name tells whole milliseconds, rounded.
+        if state is JobState.WAITING and entry.standing.due > time.time() + 0.001:
             state = JobState.DELAYED
         return KeptJob(record, entry.standing, state, ending)
 
@@ -148,7 +149,7 @@ class Catalog:
             return None
         result = error = None
         # It is not synced: a power cut may have taken it, and the name tells the rest.
-        with suppress(FileNotFoundError, ValueError):
+        with suppress(FileNotFoundError, ValueError, AttributeError, RecursionError):
             found = json.loads(self._disk.read_file(f"{path}/{ENDING}", MAX_RECORD))
             result, error = found.get("result"), found.get("error")
         return Ending(_STATES[entry.state], entry.standing.due, result, error)
