@@ -1,4 +1,4 @@
-"""For the tests of an app: run its jobs to their end, and find uploads that were not closed."""
+"""For tests: run an app's jobs to their end, find uploads left open, check a spool."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .jobs.job import Job
 from .jobs.job_state import JobState
 from .jobs.runner import Runner
 from .jobs.stage import current_stage
+from .spool_contract.checking import check_spool
 from .uploads import Uploads
 
-__all__ = ["assert_all_closed", "finish_jobs", "finish_jobs_sync"]
+__all__ = ["assert_all_closed", "check_spool", "finish_jobs", "finish_jobs_sync"]
 
 
 async def finish_jobs(uploads: Uploads, timeout: float = 10.0) -> list[Job[Any]]:  # noqa: ASYNC109

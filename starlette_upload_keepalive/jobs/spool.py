@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, Protocol
 
+from starlette.datastructures import Headers
+
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import Upload
 
 from .job_state import DONE, JobState
-from .record import JobRecord, Standing
+from .record import FileRecord, JobRecord, Standing
 
 
 class NewJob(NamedTuple):
@@ -195,19 +197,32 @@ class Spool(Protocol):
         ...
 
     def start(self, job_id: str) -> None:
-        """Note that the handler of a job of ours starts: its end with us is a crash."""
+        """Note that the handler of a job of ours starts: its end with us is a crash.
+
+        Raises:
+            KeyError: It is not ours.
+            OSError: It can't be noted; the job stays as it was.
+        """
         ...
 
     def release(self, job_id: str, standing: Standing) -> None:
-        """Let anybody claim a job of ours, once it is due."""
+        """Let anybody claim a job of ours, once it is due.
+
+        Raises:
+            KeyError: It is not ours.
+            OSError: It can't be noted; the job stays ours.
+        """
         ...
 
     def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
         """Note what came of a job of ours, and keep what its handler has submitted.
 
-        Both happen, or none. The children belong to this owner.
+        Both happen, or none. The children belong to this owner. Only one that has
+        succeeded has any.
 
         Raises:
+            KeyError: It is not ours.
+            ValueError: It has children, and has not succeeded.
             OSError: It can't be noted; the job stays ours.
         """
         ...
@@ -258,3 +273,21 @@ class Spool(Protocol):
             How many they were.
         """
         ...
+
+
+def upload_of(job_id: str, file: FileRecord, blob: Blob) -> Upload:
+    """Make the upload of a file of a claimed job.
+
+    Args:
+        job_id: The job.
+        file: What is known of the file.
+        blob: Its bytes.
+    """
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in file.headers]
+    return Upload(
+        blob,
+        owner=f"the spool, for the job {job_id}",
+        filename=file.filename,
+        headers=Headers(raw=headers),
+        field_name=file.field_name,
+    )

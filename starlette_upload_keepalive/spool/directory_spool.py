@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from starlette.datastructures import Headers
-
 from starlette_upload_keepalive.files.storage import Storage, check_least
 from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
 from starlette_upload_keepalive.jobs.job_state import JobState
@@ -29,6 +27,7 @@ from starlette_upload_keepalive.jobs.spool import (
     KeptJob,
     NewJob,
     WaitingJob,
+    upload_of,
 )
 
 from .catalog import Catalog, read_record
@@ -342,15 +341,8 @@ class DirectorySpool:
                 size = self._disk.size(f"{path}/{number}")
                 if size != file.size:
                     raise UnreadableRecord(f"File {number} has {size} bytes, not {file.size}.")  # noqa: TRY301
-                uploads.append(
-                    Upload(
-                        self._disk.blob(f"{path}/{number}", self._storage),
-                        owner=f"the spool, for the job {record.id}",
-                        filename=file.filename,
-                        headers=Headers(raw=[_raw(*header) for header in file.headers]),
-                        field_name=file.field_name,
-                    )
-                )
+                blob = self._disk.blob(f"{path}/{number}", self._storage)
+                uploads.append(upload_of(record.id, file, blob))
         except BaseException:
             let_go_of_all(uploads)
             raise
@@ -377,7 +369,3 @@ class DirectorySpool:
     def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
         """Forget jobs that are done."""
         return self._catalog.purge(state=state, before=before)
-
-
-def _raw(name: str, value: str) -> tuple[bytes, bytes]:
-    return name.encode("latin-1"), value.encode("latin-1")

@@ -1,0 +1,1 @@
+"""Every promise of a spool, each with a check."""

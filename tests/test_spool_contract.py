@@ -1,0 +1,381 @@
+"""The contract of spools holds for ours, and is seen to be broken by those that break it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starlette_upload_keepalive import JobState, Upload
+from starlette_upload_keepalive.jobs.memory_spool import MemorySpool
+from starlette_upload_keepalive.jobs.record import Standing
+from starlette_upload_keepalive.jobs.spool import (
+    ClaimedJob,
+    CrashLimit,
+    Ending,
+    KeptJob,
+    NewJob,
+    Spool,
+    WaitingJob,
+)
+from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
+from starlette_upload_keepalive.spool.entry import Entry
+from starlette_upload_keepalive.spool.rescue import Rescue
+from starlette_upload_keepalive.testing import check_spool
+from tests.spooling import die
+
+
+def check_directory(tmp_path: Path, kind: type[DirectorySpool] = DirectorySpool) -> None:
+    made: list[DirectorySpool] = []
+
+    def of(root: Path) -> DirectorySpool:
+        made.append(kind(root))
+        return made[-1]
+
+    def make() -> DirectorySpool:
+        root = tmp_path / str(len(made))
+        root.mkdir(mode=0o700)
+        return of(root)
+
+    def beside(spool: Spool) -> Spool:
+        assert isinstance(spool, DirectorySpool)
+        return of(spool.root)
+
+    def crash(spool: Spool) -> None:
+        assert isinstance(spool, DirectorySpool)
+        die(spool)
+
+    try:
+        check_spool(make, beside=beside, crash=crash)
+    finally:
+        for spool in made:
+            if spool._lock is not None:
+                die(spool)
+
+
+def test_the_spool_in_memory() -> None:
+    check_spool(MemorySpool)
+
+
+def test_the_spool_in_a_directory(tmp_path: Path) -> None:
+    check_directory(tmp_path)
+
+
+def test_a_durable_spool_is_checked_whole(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is checked with beside= and crash="):
+        check_spool(lambda: DirectorySpool(tmp_path))
+
+
+def test_owners_that_share_and_can_not_crash() -> None:
+    """What is checked of two owners is checked without the rest."""
+    asked: list[Spool] = []
+
+    def beside(spool: Spool) -> Spool:
+        asked.append(spool)
+        return MemorySpool()
+
+    with pytest.raises(AssertionError, match="jobs\\(\\) goes over those of all owners"):
+        check_spool(MemorySpool, beside=beside)
+    assert len(asked) == 1
+
+
+class Shared(MemorySpool):
+    """A spool in memory that has several owners."""
+
+    @classmethod
+    def beside(cls, spool: Spool) -> Spool:
+        assert isinstance(spool, Shared)
+        other = cls()
+        other._jobs, other._lock = spool._jobs, spool._lock
+        return other
+
+
+def test_a_spool_whose_owners_do_not_know_each_other() -> None:
+    with pytest.raises(AssertionError, match="a job belongs to one owner"):
+        check_spool(Shared, beside=Shared.beside)
+
+
+# Broken ones
+
+
+def seen(kind: type[Spool]) -> str:
+    with pytest.raises(AssertionError) as error:
+        check_spool(kind)
+    told = re.fullmatch(r"The spool breaks a promise: (.*)\.", str(error.value))
+    assert told
+    return told[1]
+
+
+class AcceptsSome(MemorySpool):
+    def accept(self, jobs: Sequence[NewJob]) -> None:
+        for job in jobs:
+            super().accept([job])
+
+
+class AcceptsAnything(MemorySpool):
+    def accept(self, jobs: Sequence[NewJob]) -> None:
+        super().accept([job for job in jobs if not job.blobs[0].closed])
+
+
+class AcceptsForAnybody(MemorySpool):
+    def accept(self, jobs: Sequence[NewJob]) -> None:
+        super().accept(jobs)
+        for job in jobs:
+            self.release(job.record.id, Standing(job.record.created_at))
+
+
+class OwnsNoBytes(MemorySpool):
+    def accept(self, jobs: Sequence[NewJob]) -> None:
+        super().accept(jobs)
+        for job in jobs:
+            for owner in self._jobs[job.record.id].owners:
+                owner.let_go()
+
+
+class KeepsBytes(MemorySpool):
+    def _forget(self, job_ids: Any) -> None:
+        for job_id in list(job_ids):
+            del self._jobs[job_id]
+
+
+class ForgetsNumbers(MemorySpool):
+    def release(self, job_id: str, standing: Standing) -> None:
+        super().release(job_id, Standing(standing.due))
+
+
+class ClaimsTwice(MemorySpool):
+    def claim(self, job: WaitingJob) -> ClaimedJob | None:
+        claimed = super().claim(job)
+        if claimed is None and job.id in self._jobs:
+            kept = self._jobs[job.id]
+            return ClaimedJob(kept.record, kept.standing, kept.uploads())
+        return claimed
+
+
+def _uploads(claimed: ClaimedJob | None) -> Sequence[Upload]:
+    return () if claimed is None else claimed.uploads
+
+
+class ClaimsFromTheEnd(MemorySpool):
+    def claim(self, job: WaitingJob) -> ClaimedJob | None:
+        claimed = super().claim(job)
+        for upload in _uploads(claimed):
+            upload.file.read()
+        return claimed
+
+
+class ClaimsWithoutNames(MemorySpool):
+    def claim(self, job: WaitingJob) -> ClaimedJob | None:
+        claimed = super().claim(job)
+        for upload in _uploads(claimed):
+            upload.filename = None
+        return claimed
+
+
+class StartsAnything(MemorySpool):
+    def _ours(self, job_id: str) -> Any:
+        return self._jobs[job_id]
+
+
+class CountsNoAttempt(MemorySpool):
+    def start(self, job_id: str) -> None:
+        super().start(job_id)
+        job = self._jobs[job_id]
+        job.standing = replace(job.standing, attempts=0)
+
+
+class ForgetsErrors(MemorySpool):
+    def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
+        super().finish(job_id, replace(ending, error=None), children)
+
+
+class FinishesFirst(MemorySpool):
+    def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
+        if children and ending.state is not JobState.SUCCEEDED:
+            raise ValueError
+        super().finish(job_id, ending)
+        self.accept(children)
+
+
+class LosesChildren(MemorySpool):
+    def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
+        if any(blob.closed for child in children for blob in child.blobs):
+            raise OSError
+        super().finish(job_id, ending, children if ending.state is not JobState.SUCCEEDED else ())
+
+
+class TakesChildrenOfFailures(MemorySpool):
+    def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
+        super().finish(job_id, ending)
+        self.accept(children)
+
+
+class RetriesAnything(MemorySpool):
+    def retry(self, job_id: str) -> bool:
+        return super().retry(job_id) or job_id in self._jobs
+
+
+class RetriesAsNew(MemorySpool):
+    def retry(self, job_id: str) -> bool:
+        again = super().retry(job_id)
+        if again:
+            self._jobs[job_id].standing = Standing(0)
+        return again
+
+
+class SweepsBytesOfFailures(MemorySpool):
+    def sweep(self) -> None:
+        for job in self._jobs.values():
+            if job.ending is not None:
+                job.let_go()
+
+
+class SweepsAll(MemorySpool):
+    def sweep(self) -> None:
+        self._forget([job_id for job_id, job in self._jobs.items() if job.ending is None])
+
+
+class PurgesNothing(MemorySpool):
+    def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
+        return 0
+
+
+class PurgesAnyTime(MemorySpool):
+    def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
+        return super().purge(state=state)
+
+
+class ListsTwice(MemorySpool):
+    def jobs(self) -> Iterator[KeptJob]:
+        return itertools.chain(super().jobs(), super().jobs())
+
+
+class FindsNothing(MemorySpool):
+    def find(self, job_id: str) -> KeptJob | None:
+        return None
+
+
+class ClosesOnWhatRuns(MemorySpool):
+    def close(self) -> None:
+        self._forget(self._jobs)
+
+
+class KnowsNoDelay(MemorySpool):
+    def find(self, job_id: str) -> KeptJob | None:
+        kept = super().find(job_id)
+        if kept is not None and kept.state is JobState.DELAYED:
+            return replace(kept, state=JobState.WAITING)
+        return kept
+
+
+BROKEN: dict[type[MemorySpool], str] = {
+    AcceptsSome: "accept() keeps all jobs or none",
+    AcceptsAnything: "accept() raises if the bytes of a job can't be read",
+    AcceptsForAnybody: "an accepted job belongs to its owner, and is not in waiting()",
+    KeepsBytes: "close() lets go of all files",
+    ForgetsNumbers: "waiting() tells where a job stands, as released",
+    ClaimsTwice: "claim() returns None if the job was claimed",
+    ClaimsFromTheEnd: ("the files of a claimed job have the bytes that were accepted, from byte 0"),
+    ClaimsWithoutNames: "the files of a claimed job have their filename, headers and field",
+    StartsAnything: "a released job belongs to nobody: start() is a KeyError",
+    CountsNoAttempt: "start() counts an attempt",
+    ForgetsErrors: "find() tells what came of a job",
+    FinishesFirst: "finish() keeps all children and the end of their parent, or none of it",
+    LosesChildren: "children belong to the owner of their parent",
+    TakesChildrenOfFailures: "finish() of a cancelled job with children: ValueError",
+    RetriesAnything: "retry() is False for a job that waits",
+    RetriesAsNew: "retry() keeps the attempts, and forgets failures and crashes",
+    SweepsAll: "sweep() keeps what is not done",
+    PurgesNothing: "purge(state=) forgets jobs in that state, and counts",
+    PurgesAnyTime: "purge(before=) forgets older jobs, and counts",
+    ListsTwice: "jobs() goes over all that is accepted, each once",
+    FindsNothing: "find() finds a job that is kept",
+    ClosesOnWhatRuns: "after close(), a job that runs can be finished",
+    KnowsNoDelay: "a job that is not due yet is delayed",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
+def test_a_broken_spool_is_seen(kind: type[MemorySpool]) -> None:
+    assert seen(kind) == BROKEN[kind]
+
+
+@pytest.mark.parametrize("kind", [OwnsNoBytes, SweepsBytesOfFailures])
+def test_bytes_that_are_gone_are_seen(kind: type[MemorySpool]) -> None:
+    assert seen(kind).startswith("it raises ")
+
+
+class RescuesNothing(DirectorySpool):
+    def rescue(self, limit_of: CrashLimit) -> int:
+        return 0
+
+
+class RescuesTheLiving(DirectorySpool):
+    def rescue(self, limit_of: CrashLimit) -> int:
+        rescue = Rescue(self._disk, self._name, limit_of)
+        for owner in self._disk.names("claimed"):
+            if owner != self._name:
+                for name in self._disk.names(f"claimed/{owner}"):
+                    rescue._rescue(f"claimed/{owner}", name)
+        return rescue.rescued
+
+
+class NeverGivesUp(DirectorySpool):
+    def rescue(self, limit_of: CrashLimit) -> int:
+        def no_limit(key: str) -> None:
+            limit_of(key)
+
+        return super().rescue(no_limit)
+
+
+class RescuesAsNew(DirectorySpool):
+    def waiting(self) -> list[WaitingJob]:
+        return [
+            job._replace(standing=replace(job.standing, crashes=0))
+            if job.standing.attempts == 1
+            else job
+            for job in super().waiting()
+        ]
+
+
+class SeesItsOwn(DirectorySpool):
+    def jobs(self) -> Iterator[KeptJob]:
+        return (job for job in super().jobs() if self._knows(job.record.id))
+
+    def _knows(self, job_id: str) -> bool:
+        return job_id in self._owned._jobs or job_id in {job.id for job in self.waiting()}
+
+
+class ClosesForGood(DirectorySpool):
+    def close(self) -> None:
+        if self._lock is not None:
+            for job in self.waiting():
+                self._set_aside(f"ready/{_name(job)}", "closed")
+        super().close()
+
+
+def _name(job: WaitingJob) -> str:
+    return Entry(job.id, job.key, job.standing, "w").name
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (RescuesNothing, "rescue() counts what an owner had"),
+        (RescuesTheLiving, "rescue() takes no job of an owner that lives"),
+        (NeverGivesUp, "rescue() gives up a job at its limit of crashes"),
+        (RescuesAsNew, "rescue() counts a crash for a job that ran"),
+        (SeesItsOwn, "jobs() goes over those of all owners"),
+        (ClosesForGood, "waiting() names each job once that may be claimed"),
+    ],
+)
+def test_a_broken_spool_of_several_owners_is_seen(
+    tmp_path: Path, kind: type[DirectorySpool], told: str
+) -> None:
+    with pytest.raises(AssertionError, match=re.escape(told)):
+        check_directory(tmp_path, kind)
