@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from starlette_upload_keepalive import JobState
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.owner import Owner
@@ -84,16 +86,21 @@ def contents(job: ClaimedJob) -> list[bytes]:
 
 
 def tree(root: Path) -> list[str]:
-    """Return the paths of all plain files, without what is in the trash."""
+    """Return the paths of all plain files, without what is in the trash, or being parsed."""
     return sorted(
         str(path.relative_to(root))
         for path in root.rglob("*")
-        if not path.is_dir() and path.relative_to(root).parts[0] != "trash"
+        if not (path.is_dir() or _is_parsed(path) or path.relative_to(root).parts[0] == "trash")
     )
 
 
 def inside(root: Path, folder: str) -> list[Path]:
-    return sorted((root / folder).iterdir())
+    return sorted(path for path in (root / folder).iterdir() if not _is_parsed(path))
+
+
+def _is_parsed(path: Path) -> bool:
+    """Whether it is a file of an upload that is not accepted, where such have a name."""
+    return path.name.startswith("upload-")
 
 
 def die(spool: DirectorySpool) -> None:
@@ -103,6 +110,12 @@ def die(spool: DirectorySpool) -> None:
     os.close(lock)
     spool._disk.close()
     spool._storage.move_to(None)
+
+
+def each_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each owner be taken for one in a process of its own."""
+    mark = "starlette_upload_keepalive.spool.directory_spool.process_mark"
+    monkeypatch.setattr(mark, partial(secrets.token_hex, 8))
 
 
 # Disks that fail

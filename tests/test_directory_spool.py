@@ -22,6 +22,7 @@ from tests.spooling import (
     claimed,
     contents,
     die,
+    each_a_process,
     ended,
     failing_spool,
     inside,
@@ -29,6 +30,11 @@ from tests.spooling import (
     released,
     tree,
 )
+
+
+@pytest.fixture(autouse=True)
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    each_a_process(monkeypatch)
 
 
 @pytest.fixture
@@ -113,10 +119,10 @@ def test_jobs_that_are_left(spool: DirectorySpool, root: Path, maker: Maker) -> 
     job = maker.job(b"data")
     spool.accept([job])
     spool.start(job.record.id)
+    maker.let_go()
     spool.close()
     assert len(inside(root, "owners")) == len(inside(root, "claimed")) == 1
     spool.finish(job.record.id, ended())
-    spool.close()
     assert inside(root, "owners") == inside(root, "claimed") == []
 
 
@@ -234,6 +240,7 @@ def test_several_jobs(spool: DirectorySpool, root: Path, maker: Maker) -> None:
     assert [(job.id, job.standing) for job in spool.waiting()] == [
         (second, Standing(5.0, attempts=1, failures=1))
     ]
+    maker.let_go()
     spool.close()
     assert inside(root, "claimed") == []
 

@@ -22,12 +22,18 @@ from tests.spooling import (
     claimed,
     contents,
     die,
+    each_a_process,
     ended,
     failing_spool,
     inside,
     no_limit,
     tree,
 )
+
+
+@pytest.fixture(autouse=True)
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    each_a_process(monkeypatch)
 
 
 @pytest.fixture

@@ -27,7 +27,12 @@ from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.entry import Entry
 from starlette_upload_keepalive.spool.rescue import Rescue
 from starlette_upload_keepalive.testing import check_spool
-from tests.spooling import die
+from tests.spooling import die, each_a_process
+
+
+@pytest.fixture(autouse=True)
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    each_a_process(monkeypatch)
 
 
 def check_directory(tmp_path: Path, kind: type[DirectorySpool] = DirectorySpool) -> None:

@@ -24,6 +24,7 @@ from tests.spooling import (
     claimed,
     contents,
     die,
+    each_a_process,
     ended,
     failing_spool,
     inside,
@@ -33,6 +34,11 @@ from tests.spooling import (
 )
 
 T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    each_a_process(monkeypatch)
 
 
 @pytest.fixture
