@@ -93,6 +93,8 @@ ORDER = (
     "spool.rescue",
     "spool.sweeping",
     "spool.directory_spool",
+    "spool.checking",
+    "spool.command_line",
     "intake",
     "form_hook",
     "uploads",
@@ -108,6 +110,7 @@ ORDER = (
     "spool_contract.checking",
     "testing",
     "pytest_plugin",
+    "__main__",
 )
 MODULES = {
     ".".join(path.relative_to(FOLDER).with_suffix("").parts): path

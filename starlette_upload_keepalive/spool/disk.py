@@ -159,13 +159,16 @@ class Disk:
 
     def size(self, path: str) -> int:
         """Return how many bytes a plain file has; -1 if it is none."""
-        status = os.stat(path, dir_fd=self._fd, follow_symlinks=False)
+        status = self.status(path)
         return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
     def is_directory(self, path: str) -> bool:
         """Tell whether it is a directory, and not a link to one."""
-        status = os.stat(path, dir_fd=self._fd, follow_symlinks=False)
-        return stat.S_ISDIR(status.st_mode)
+        return stat.S_ISDIR(self.status(path).st_mode)
+
+    def status(self, path: str) -> os.stat_result:
+        """Return what the system knows of a name, not of what a link leads to."""
+        return os.stat(path, dir_fd=self._fd, follow_symlinks=False)
 
     def blob(self, path: str, storage: Storage) -> Blob:
         """Open a stored file as a blob."""
