@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive.exceptions import UnreadableRecord
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.jobs.record import UnreadableRecord
 from starlette_upload_keepalive.spool.disk import Disk
 from tests.spooling import Maker
 from tests.stored import content

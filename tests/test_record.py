@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starlette_upload_keepalive.exceptions import NewerFormat, UnreadableRecord
 from starlette_upload_keepalive.jobs.record import (
     FORMAT,
     FileRecord,
     JobRecord,
+    NewerFormat,
+    UnreadableRecord,
     handler_key,
     is_job_id,
 )

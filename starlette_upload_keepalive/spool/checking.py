@@ -6,8 +6,12 @@ import os
 import stat
 from typing import NamedTuple
 
-from starlette_upload_keepalive.exceptions import NewerFormat, UnreadableRecord
-from starlette_upload_keepalive.jobs.record import JobRecord, handler_key
+from starlette_upload_keepalive.jobs.record import (
+    JobRecord,
+    NewerFormat,
+    UnreadableRecord,
+    handler_key,
+)
 
 from .catalog import read_record
 from .disk import Disk
