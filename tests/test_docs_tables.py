@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,6 +17,9 @@ import starlette_upload_keepalive as package
 from starlette_upload_keepalive import JobState, Retry, Upload, Uploads, events, exceptions
 from starlette_upload_keepalive.jobs.known_jobs import Jobs
 from starlette_upload_keepalive.jobs.options import MAX_PRIORITY
+from starlette_upload_keepalive.spool import layout
+from starlette_upload_keepalive.spool.command_line import main
+from starlette_upload_keepalive.spool.entry import Entry, State
 from tests.pages import ROOT
 from tests.test_architecture import ORDER
 
@@ -178,6 +182,32 @@ def test_architecture_draws_each_module_in_its_place() -> None:
             folder = ""
         drawn += [folder + name for name in re.findall(r"[\w.]+", modules)]
     assert drawn == [name.removesuffix(".__init__") for name in ORDER]
+
+
+def test_the_layout_of_a_spool() -> None:
+    told = rows("docs/spool.md", "## Layout on the disk")
+    assert list(told) == [*layout.FOLDERS, *get_args(State)]
+    drawing = layout.__doc__ or ""
+    assert all(f"    {folder}/" in drawing for folder in layout.FOLDERS)
+    text = text_of("docs/spool.md")
+    for name in (layout.RECORD, layout.ENDING, f"{layout.CHILDREN}/"):
+        assert f"`{name}`" in text
+    (example,) = re.findall(r"^[0-9a-f]{32}-\S+$", text, re.MULTILINE)
+    assert Entry.parse(example) is not None
+
+
+def test_the_command_line_of_a_spool(capsys: pytest.CaptureFixture[str]) -> None:
+    told = rows("docs/spool.md", "## Command line")
+    for name, cells in told.items():
+        with pytest.raises(SystemExit):
+            main(["spool", ".", name, "--help"])
+        there = set(re.findall(r"--\w+", capsys.readouterr().out)) - {"--help"}
+        assert set(re.findall(r"--\w+", cells[1])) == there, name
+    with pytest.raises(SystemExit):
+        main(["spool", ".", "--help"])
+    names = re.search(r"\{([\w,]+)\}", capsys.readouterr().out)
+    assert names
+    assert list(told) == names[1].split(",")
 
 
 def test_messages_that_can_be_found_in_the_log() -> None:
