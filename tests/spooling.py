@@ -118,9 +118,23 @@ def each_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mark, partial(secrets.token_hex, 8))
 
 
+def without_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no device: that everything is synced is for other tests."""
+
+    def nothing(_fd: int) -> None:
+        pass
+
+    monkeypatch.setattr(os, "fsync", nothing)
+
+
 # Disks that fail
 
-STEPS = {name for name in vars(Disk) if not name.startswith("_")} - {"open", "close", "unlock"}
+STEPS = {name for name in vars(Disk) if not name.startswith("_")} - {
+    "open",
+    "close",
+    "unlock",
+    "status",
+}
 WRITES = {"store", "write_file", "sync_directory"}
 
 

@@ -14,7 +14,12 @@ from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.spool.checking import Problem, check
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
-from tests.spooling import Maker, die, ended, released
+from tests.spooling import Maker, die, ended, released, without_syncing
+
+
+@pytest.fixture(autouse=True)
+def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_syncing(monkeypatch)
 
 
 @pytest.fixture
@@ -88,6 +93,10 @@ def replaced(path: Path, make: Callable[[Path], object]) -> None:
     make(path)
 
 
+def to_link(path: Path) -> None:
+    path.symlink_to(path.rename(path.with_name("elsewhere")))
+
+
 def make_directory(path: Path) -> None:
     path.mkdir(mode=0o700)
 
@@ -103,6 +112,11 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a folder that is a link": (
         lambda root: replaced(root / "trash", lambda path: path.symlink_to("/etc")),
         "trash",
+        "is no directory",
+    ),
+    "jobs that are elsewhere": (
+        lambda root: to_link(root / "ready"),
+        "ready",
         "is no directory",
     ),
     "one more": (lambda root: (root / "more").touch(), "more", "is no folder of a spool"),

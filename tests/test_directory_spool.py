@@ -29,12 +29,14 @@ from tests.spooling import (
     no_limit,
     released,
     tree,
+    without_syncing,
 )
 
 
 @pytest.fixture(autouse=True)
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     each_a_process(monkeypatch)
+    without_syncing(monkeypatch)
 
 
 @pytest.fixture

@@ -28,12 +28,14 @@ from tests.spooling import (
     inside,
     no_limit,
     tree,
+    without_syncing,
 )
 
 
 @pytest.fixture(autouse=True)
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     each_a_process(monkeypatch)
+    without_syncing(monkeypatch)
 
 
 @pytest.fixture

@@ -27,12 +27,13 @@ from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.entry import Entry
 from starlette_upload_keepalive.spool.rescue import Rescue
 from starlette_upload_keepalive.testing import check_spool
-from tests.spooling import die, each_a_process
+from tests.spooling import die, each_a_process, without_syncing
 
 
 @pytest.fixture(autouse=True)
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     each_a_process(monkeypatch)
+    without_syncing(monkeypatch)
 
 
 def check_directory(tmp_path: Path, kind: type[DirectorySpool] = DirectorySpool) -> None:

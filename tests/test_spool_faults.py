@@ -31,6 +31,7 @@ from tests.spooling import (
     no_limit,
     released,
     tree,
+    without_syncing,
 )
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ T = TypeVar("T")
 @pytest.fixture(autouse=True)
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     each_a_process(monkeypatch)
+    without_syncing(monkeypatch)
 
 
 @pytest.fixture

@@ -13,7 +13,21 @@ from starlette_upload_keepalive import JobState
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
-from tests.spooling import FailingDisk, Maker, die, ended, failing_spool, inside, released
+from tests.spooling import (
+    FailingDisk,
+    Maker,
+    die,
+    ended,
+    failing_spool,
+    inside,
+    released,
+    without_syncing,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_syncing(monkeypatch)
 
 
 @pytest.fixture

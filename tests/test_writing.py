@@ -20,7 +20,12 @@ from starlette_upload_keepalive.spool.writing import (
     write_entries,
     write_entry,
 )
-from tests.spooling import FailingDisk, Maker, ended
+from tests.spooling import FailingDisk, Maker, ended, without_syncing
+
+
+@pytest.fixture(autouse=True)
+def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_syncing(monkeypatch)
 
 
 @pytest.fixture
