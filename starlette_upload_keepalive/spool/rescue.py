@@ -64,11 +64,9 @@ class Rescue:
 
     def _rescue_from(self, owner: str, *, has_lock: bool) -> None:
         disk = self._disk
-        if not has_lock and lock_of(owner).removeprefix(f"{OWNERS}/") in disk.names(OWNERS):
-            return  # made meanwhile
         try:
             lock = disk.lock(lock_of(owner), create=not has_lock)
-        except FileExistsError:  # another rescues it
+        except FileExistsError:  # it has begun meanwhile, or another rescues it
             return
         if lock is None:  # it lives, or another rescues it
             return
