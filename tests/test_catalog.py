@@ -106,6 +106,22 @@ def test_a_job_that_moves_on_meanwhile(
     contents(found)
 
 
+def test_a_job_that_is_released_meanwhile(
+    catalog: Catalog, spool: DirectorySpool, maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits was looked at before, and what its owner has is not yet."""
+    job, names = maker.job(b"data"), Disk.names
+    spool.accept([job])
+
+    def release_first(disk: Disk, path: str) -> list[str]:
+        if path.startswith("claimed/") and len(spool._owned):
+            spool.release(job.record.id, Standing(0))
+        return names(disk, path)
+
+    monkeypatch.setattr(Disk, "names", release_first)
+    assert [kept.record for kept in catalog.jobs()] == [job.record]
+
+
 def test_what_can_not_be_read_is_left_out(
     catalog: Catalog, spool: DirectorySpool, root: Path, maker: Maker
 ) -> None:
