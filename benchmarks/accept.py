@@ -156,7 +156,7 @@ async def _celery(place: Path) -> AsyncGenerator[Post | None, None]:
         print("\nCelery is left out: there is no redis-server.")
         yield None
         return
-    from celery import Celery  # noqa: PLC0415 # pyright: ignore
+    from celery import Celery  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
         options = ["--port", "0", "--unixsocket", f"{folder}/socket", "--dir", folder]
@@ -176,7 +176,7 @@ async def _celery(place: Path) -> AsyncGenerator[Post | None, None]:
 
 @asynccontextmanager
 async def _huey(place: Path) -> AsyncGenerator[Post, None]:
-    from huey import SqliteHuey  # noqa: PLC0415 # pyright: ignore
+    from huey import SqliteHuey  # noqa: PLC0415
 
     queue = SqliteHuey(filename=str(place / "huey.db"), fsync=True)
     task = queue.task()(_handle)

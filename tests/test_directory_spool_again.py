@@ -54,11 +54,11 @@ def new(job: str, blob: Blob) -> NewJob:
 def fail_to_finish(
     spool: DirectorySpool, ending: Ending, *children: NewJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Have the very last step of an end fail, which the rename is."""
+    """Have the step fail that makes it an end, which a rename is: that of its state."""
     rename = spool._disk.rename
 
     def refuse(source: str, target: str) -> None:
-        if target.startswith(("done/", "dead/")):
+        if target.endswith(("-p", "-s", "-f")):
             raise OSError("No space left on device")
         rename(source, target)
 

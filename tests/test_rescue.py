@@ -348,7 +348,7 @@ def test_what_is_no_job_is_set_aside(
     assert [path.name for path in inside(root, "claimed")] == [spool._name]
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(13))
 def test_a_disk_that_fails_meanwhile(
     spool: DirectorySpool,
     opened: Callable[[], DirectorySpool],
@@ -365,7 +365,7 @@ def test_a_disk_that_fails_meanwhile(
     disk = spool._disk
     assert isinstance(disk, FailingDisk)
     disk.fail(number)
-    if number < 11:
+    if number < 12:
         with pytest.raises(OSError, match="injected"):
             spool.rescue(no_limit)
     else:

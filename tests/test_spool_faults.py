@@ -165,7 +165,7 @@ def again(step: Callable[[], T]) -> T:
         return step()
 
 
-@pytest.mark.parametrize("number", range(24))
+@pytest.mark.parametrize("number", range(26))
 @pytest.mark.parametrize("together", [False, True])
 def test_whatever_step_fails_the_job_is_there_and_can_go_on(
     broken: tuple[DirectorySpool, FailingDisk], maker: Maker, together: bool, number: int
@@ -183,7 +183,7 @@ def test_whatever_step_fails_the_job_is_there_and_can_go_on(
     (found,) = again(lambda: claimed(spool))
     assert contents(found) == [b"data"]
     again(lambda: spool.finish(job_id, ended(), [child]))
-    assert (disk.fail_at < len(disk.steps)) is (number < 22 + together)
+    assert (disk.fail_at < len(disk.steps)) is (number < 24 + together)
     disk.fail_at = -1
 
     done = spool.find(job_id)

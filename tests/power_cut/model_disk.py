@@ -101,7 +101,10 @@ class ModelDisk(Disk):
 
     def remove_directory(self, path: str) -> bool:
         self._begin()
-        slot, link = self._taken(path)
+        try:
+            slot, link = self._taken(path)
+        except FileNotFoundError:
+            return True
         if self._directory(path):
             return False
         self._name(link, slot, None)
