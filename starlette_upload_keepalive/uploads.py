@@ -245,10 +245,14 @@ class Uploads(HandlerRegistry):
         """
         self._intakes.discard(intake)
         try:
-            return intake.end()
+            stranded = intake.end()
         finally:
             if self._runner is not None:
                 self._runner.notice()
+        for job in stranded:
+            if job._kept:  # its spool has it, until this process has ended, and then another
+                job._give_back()
+        return [job for job in stranded if not job._kept]
 
     def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""
