@@ -2,15 +2,17 @@
 
 PYTHON ?= python3
 VENV := .venv
+KILLS ?= 1000
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check docs bench format clean
+.PHONY: help demo test soak check docs bench format clean
 
 help:
 	@echo "make demo    start the example app on a free port of this machine"
 	@echo "make test    run the tests"
+	@echo "make soak    kill servers that share a spool again and again, and see that nothing is lost; KILLS=10000"
 	@echo "make check   run every check: style, types, coverage, all versions, the wheel, the docs"
 	@echo "make docs    make the site of the docs, in site/"
 	@echo "make bench   measure, beside what it replaces, into docs/benchmarks; ARGS=\"parse --rounds 5\""
@@ -22,6 +24,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak --kills $(KILLS)
+	$(BIN)/python -m pytest -m soak
 
 check: $(VENV)/.check
 	$(BIN)/nox --parallel auto

@@ -18,6 +18,7 @@ from tests.rules import (
     no_blocking,
     no_leaks,
     pytest_collection_finish,
+    pytest_collection_modifyitems,
     pytest_itemcollected,
     pytest_runtest_makereport,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "no_blocking",
     "no_leaks",
     "pytest_collection_finish",
+    "pytest_collection_modifyitems",
     "pytest_itemcollected",
     "pytest_runtest_makereport",
 ]

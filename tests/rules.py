@@ -17,6 +17,7 @@ __all__ = [
     "no_blocking",
     "no_leaks",
     "pytest_collection_finish",
+    "pytest_collection_modifyitems",
     "pytest_itemcollected",
     "pytest_runtest_makereport",
 ]
@@ -31,6 +32,7 @@ ONCE = (
     "test_house",
     "test_leak_checks",
     "test_power_cut",
+    "test_soak",
     "test_typing",
 )
 
@@ -51,6 +53,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_finish() -> None:
     """Import hypothesis: it looks for what trio holds, and finds nothing that `no_leaks` froze."""
     importlib.import_module("hypothesis")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, unless it is asked for."""
+    if "soak" not in config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.hookimpl(wrapper=True)
