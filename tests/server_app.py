@@ -25,7 +25,13 @@ from fastapi import BackgroundTasks, Depends, FastAPI, Request, Response, Upload
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from starlette_upload_keepalive import JobContext, Upload, UploadKeepAliveMiddleware, Uploads
+from starlette_upload_keepalive import (
+    DirectorySpool,
+    JobContext,
+    Upload,
+    UploadKeepAliveMiddleware,
+    Uploads,
+)
 from tests.leak_checks import busy_threads, open_descriptors
 
 DIRECTORY = Path(os.environ["SERVER_APP_DIRECTORY"])
@@ -33,7 +39,11 @@ DATABASE = DIRECTORY / "database"
 HOST = "127.0.0.1"
 
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-uploads = Uploads(grace_period=float(os.environ.get("SERVER_APP_GRACE_PERIOD", "30")))
+SPOOL = os.environ.get("SERVER_APP_SPOOL")
+uploads = Uploads(
+    grace_period=float(os.environ.get("SERVER_APP_GRACE_PERIOD", "30")),
+    spool=DirectorySpool(SPOOL) if SPOOL else None,
+)
 
 
 def record(what: str, tag: str | None, **details: Any) -> None:
