@@ -33,6 +33,7 @@ ONCE = (
     "test_leak_checks",
     "test_power_cut",
     "test_soak",
+    "test_system_calls",
     "test_typing",
 )
 

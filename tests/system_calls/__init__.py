@@ -1,0 +1,1 @@
+"""Accept, claim and finish under strace, with each of their system calls failing in turn."""
