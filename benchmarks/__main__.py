@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import handlers, machine, overhead, parse, peers, report, save, server, stall, upload
+from . import accept, handlers, machine, overhead, parse, peers, report, save, server, stall, upload
 from .measure import Bench
 
 BENCHMARKS = {
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "save": save.run,
     "overhead": overhead.run,
     "handlers": handlers.run,
+    "accept": accept.run,
     "server": server.run,
 }
 

@@ -7,17 +7,18 @@ that syncs each command, or to huey on SQLite. And beside the disk itself.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import secrets
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -151,34 +152,38 @@ async def _saving(
 
 @asynccontextmanager
 async def _celery(place: Path) -> AsyncGenerator[Post | None, None]:
-    redis = shutil.which("redis-server")
-    if redis is None:
+    program = shutil.which("redis-server")
+    if program is None:
         print("\nCelery is left out: there is no redis-server.")
         yield None
         return
-    from celery import Celery  # noqa: PLC0415
+    celery: Any = importlib.import_module("celery")
+    with _redis(program) as socket:
+        queue = celery.Celery(broker=f"redis+socket://{socket}")
+        task = queue.task(name="handle")(_handle)
+        async with _saving(place, task.delay, "Celery") as post:
+            yield post
+        queue.close()
 
+
+@contextmanager
+def _redis(program: str) -> Generator[str, None, None]:
+    """Run a Redis that syncs each command before it answers. The path of its socket is short."""
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
         options = ["--port", "0", "--unixsocket", f"{folder}/socket", "--dir", folder]
         options += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        with subprocess.Popen([redis, *options], stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen([program, *options], stdout=subprocess.PIPE, text=True) as server:
             try:
-                lines = cast("Any", server.stdout)
-                any("ready to accept" in line.lower() for line in lines)
-                queue = Celery(broker=f"redis+socket://{folder}/socket")
-                task = queue.task(name="handle")(_handle)
-                async with _saving(place, task.delay, "Celery") as post:
-                    yield post
-                queue.close()
+                any("ready to accept" in line.lower() for line in server.stdout or [])
+                yield f"{folder}/socket"
             finally:
                 server.terminate()
 
 
 @asynccontextmanager
 async def _huey(place: Path) -> AsyncGenerator[Post, None]:
-    from huey import SqliteHuey  # noqa: PLC0415
-
-    queue = SqliteHuey(filename=str(place / "huey.db"), fsync=True)
+    huey: Any = importlib.import_module("huey")
+    queue = huey.SqliteHuey(filename=str(place / "huey.db"), fsync=True)
     task = queue.task()(_handle)
     async with _saving(place, task, "huey") as post:
         yield post
