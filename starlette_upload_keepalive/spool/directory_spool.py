@@ -282,7 +282,8 @@ class DirectorySpool:
             self._owned.remove(job_id)
         if owned.directory != self._ours:  # it was accepted with others
             try:
-                self._disk.remove_directory(owned.directory)
+                with suppress(FileNotFoundError):  # the last two have left at once
+                    self._disk.remove_directory(owned.directory)
             except OSError:  # it is in nobody's way, and the job has moved
                 logger.warning("%s could not be removed.", owned.directory, exc_info=True)
 

@@ -74,11 +74,9 @@ class Disk:
             return os.listdir(fd)
 
     def remove_directory(self, path: str) -> bool:
-        """Remove a directory, unless another has; False if something is in it."""
+        """Remove a directory; False if something is in it."""
         try:
             os.rmdir(path, dir_fd=self._fd)
-        except FileNotFoundError:
-            return True
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
