@@ -146,7 +146,7 @@ def test_a_lock_whose_file_was_removed_meanwhile(
     disk: Disk, root: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
     """Whoever held it has removed it before we got it."""
-    lock = "starlette_upload_keepalive.spool.disk.fcntl.lockf"
+    lock = "starlette_upload_keepalive.spool.disk.os.lockf"
 
     def remove(*_: object) -> None:
         (root / "a.lock").unlink()
@@ -161,7 +161,7 @@ def test_a_lock_on_a_disk_that_fails(disk: Disk, monkeypatch: pytest.MonkeyPatch
     def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
-    monkeypatch.setattr("starlette_upload_keepalive.spool.disk.fcntl.lockf", fail)
+    monkeypatch.setattr("starlette_upload_keepalive.spool.disk.os.lockf", fail)
     with pytest.raises(OSError, match="no locks available"):
         disk.lock("a.lock", create=True)
 

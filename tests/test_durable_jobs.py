@@ -214,8 +214,7 @@ async def test_failed_job_keeps_its_bytes_until_it_is_retried(root: Path) -> Non
         assert await uploads.jobs.retry_kept(job.id)
         parking(uploads).look_soon()
         await until(lambda: states(root, "done") == "s")
-        again = uploads.jobs.get(job.id)
-        assert again is not None
+        again = await uploads.jobs.wait(job.id)
         assert (again.result, again.attempt) == ("data", 2)
     assert files_left(root) == []
 

@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive import JobContext, JobState, Upload, Uploads, log_events
 from starlette_upload_keepalive.events import JobEvent, JobReleased
+from starlette_upload_keepalive.testing import finish_jobs
 from tests.running import at_work
 from tests.sites import reading
 from tests.spooled import (
@@ -64,7 +65,7 @@ async def test_job_that_is_cut_off_waits_for_the_next_start(root: Path) -> None:
 
     async with at_work(later):
         await until(lambda: states(root, "done") == "s")
-        (done,) = later.jobs
+        (done,) = await finish_jobs(later)
         assert (done.id, done.result) == (job.id, [2_000_000, 2])
     assert files_left(root) == []
 

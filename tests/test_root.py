@@ -11,6 +11,7 @@ import pytest
 from starlette_upload_keepalive.exceptions import SpoolUnusable
 from starlette_upload_keepalive.files import filesystem
 from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.spool import root as root_module
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.root import check_root
 
@@ -43,6 +44,15 @@ def test_a_good_one(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     root.chmod(0o755)
     check_root(root, allow_network=False)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("lacks", ["a lock", "/proc"])
+def test_another_system(root: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
+    if lacks == "a lock":
+        monkeypatch.delattr(os, "lockf")
+    else:
+        monkeypatch.setattr(root_module, "_DESCRIPTORS", "/not/there")
+    assert "needs Linux" in refused(root)
 
 
 def test_missing(root: Path) -> None:

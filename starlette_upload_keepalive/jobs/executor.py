@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -29,7 +28,7 @@ from .parking import Parking
 from .stage import Stage
 from .turns import Turns
 from .verdict import Circumstances, Verdict, verdict_on
-from .work import JobRunner
+from .work import JobRunner, Work
 
 
 class Executor:
@@ -69,11 +68,8 @@ class Executor:
         self._running: dict[Job[Any], CancelScope] = {}
         self._delayed: dict[Job[Any], Alarm] = {}
         self._alarms = Alarms()
-        self._parking = (
-            None if keeper is None else Parking(keeper, self._line_up, self._alarms, self.changes)
-        )
+        self._parking = None if keeper is None else Parking(keeper, self, self._alarms)
         self._tasks: TaskGroup | None = None
-        self._under_way = 0  # releases and claims
         self._is_stopping = False
         self._in_haste = 0
         self.set_end(math.inf)
@@ -115,17 +111,16 @@ class Executor:
             job._wait_for_turn()
             turns = self._turns[job._work.run_in]
             turns.add(job)
-            self._start_waiting()
+            self.start_waiting()
             if self._parking is not None and turns.remove(job):
-                self._tasks.start_soon(self._park, self._parking, job)
-                self._under_way += 1
+                self._parking.park(job)
         return True
 
     def cancel(self, job: Job[Any]) -> bool:
         """End a job: at once, or by asking its thread; False if it is done."""
         if job.done:
             return False
-        if self._parking is not None and self._parking.cancel(job, self._turns[job._work.run_in]):
+        if self._parking is not None and self._parking.cancel(job):
             return True
         waits = self._turns[job._work.run_in].remove(job) or self._take_delayed(job)
         scope = None if waits else self._running.get(job)
@@ -212,9 +207,8 @@ class Executor:
     @property
     def busy(self) -> bool:
         """Whether a job waits or runs."""
-        parked = self._parking is not None and self._parking.holds_jobs
-        waits = parked or self._under_way or any(self._turns.values())
-        return bool(self._running or self._delayed or waits)
+        parked = self._parking is not None and self._parking.busy
+        return bool(parked or self._running or self._delayed or any(self._turns.values()))
 
     @property
     def calling_back(self) -> list[Job[Any]]:
@@ -233,7 +227,8 @@ class Executor:
 
     # From waiting to done
 
-    def _start_waiting(self) -> None:
+    def start_waiting(self) -> None:
+        """Give free places to those whose turn it is."""
         if self._tasks is None:
             return
         for turns in self._turns.values():
@@ -241,8 +236,23 @@ class Executor:
                 if isinstance(waiting, Job):
                     self._start(waiting, self._tasks)
                 elif self._parking is not None:
-                    self._under_way += 1
-                    self._tasks.start_soon(self._claim, self._parking, waiting)
+                    self._parking.claim(waiting)
+
+    def start_claimed(self, job: Job[Any] | None, parked: ParkedJob) -> None:
+        """Start a job that has its place already, or free the place if it was not to be had."""
+        if job is not None and self._tasks is not None and not self._is_stopping:
+            job._runner = self._runner
+            self._start(job, self._tasks)
+        else:
+            self._turns[parked._work.run_in].leave(parked)
+            if job is not None:
+                self._lose(job)
+            self.start_waiting()
+        self.changes.notice()
+
+    def turns_of(self, work: Work) -> Turns[Job[Any] | ParkedJob]:
+        """Return where its jobs wait."""
+        return self._turns[work.run_in]
 
     def _start(self, job: Job[Any], tasks: TaskGroup) -> None:
         self._running[job] = CancelScope()
@@ -286,7 +296,7 @@ class Executor:
             self._turns[job._work.run_in].leave(job)
             if self._is_wanted_again(job) and not self.add(job):
                 job._cancel("shutdown")
-            self._start_waiting()
+            self.start_waiting()
             self.changes.notice()
 
     def _is_wanted_again(self, job: Job[Any]) -> bool:
@@ -351,35 +361,6 @@ class Executor:
     def _note_end(self, job: Job[Any]) -> None:
         if self._keeper is not None and job._kept and self._tasks is not None:
             self._tasks.start_soon(self._keeper.note_end, job)
-
-    def _line_up(self, parked: ParkedJob) -> None:
-        self._turns[parked._work.run_in].add(parked)
-        self._start_waiting()
-
-    async def _park(self, parking: Parking, job: Job[Any]) -> None:
-        try:
-            if not await parking.release(job, time.time()):
-                self._turns[job._work.run_in].add(job)  # it waits here, then
-        finally:
-            self._under_way -= 1
-            self.changes.notice()
-
-    async def _claim(self, parking: Parking, parked: ParkedJob) -> None:
-        turns = self._turns[parked._work.run_in]
-        job = None
-        try:
-            job = await parking.claim(parked)
-        finally:
-            self._under_way -= 1
-            if job is not None and self._tasks is not None and not self._is_stopping:
-                job._runner = self._runner
-                self._start(job, self._tasks)
-            else:
-                turns.leave(parked)
-                if job is not None:
-                    self._lose(job)
-            self._start_waiting()
-            self.changes.notice()
 
     def _take_delayed(self, job: Job[Any]) -> bool:
         alarm = self._delayed.pop(job, None)

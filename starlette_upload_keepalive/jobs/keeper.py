@@ -80,7 +80,7 @@ class Keeper:
             job._kept = True
 
     async def start(self, job: Job[Any]) -> None:
-        """Note that a job's handler starts. One that can't be noted starts all the same."""
+        """Note that a job's handler starts. If it can't be noted, it starts all the same."""
         try:
             await self._call(lambda: self._spool.start(job.id))
         except OSError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+import time
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,6 +17,7 @@ from .job import Job
 from .keeper import Keeper
 from .parked_job import ParkedJob
 from .turns import Turns
+from .work import Work
 
 # How often to look for what others have released, and whether others have ended, in seconds.
 _LOOK = 1.0
@@ -29,30 +30,46 @@ _MOST = 200
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
 
+class Places(Protocol):
+    """Where jobs run: the executor, as this sees it."""
+
+    changes: Changes
+
+    def turns_of(self, work: Work) -> Turns[Job[Any] | ParkedJob]:
+        """Return where its jobs wait."""
+        ...
+
+    def start_waiting(self) -> None:
+        """Give free places to those whose turn it is."""
+        ...
+
+    def start_claimed(self, job: Job[Any] | None, parked: ParkedJob) -> None:
+        """Start a job that has its place already, or free the place if it was not to be had."""
+        ...
+
+    def cancel(self, job: Job[Any]) -> bool:
+        """End a job."""
+        ...
+
+
 class Parking:
     """Gives jobs back that have no place here, and claims them when there is one.
 
     Args:
         keeper: Who speaks to the spool.
-        line_up: Lets a job that is due wait for its turn.
+        places: Where they run.
         alarms: Has calls made at a later time.
-        changes: Is told when it is known whether jobs wait.
     """
 
-    def __init__(
-        self,
-        keeper: Keeper,
-        line_up: Callable[[ParkedJob], None],
-        alarms: Alarms,
-        changes: Changes,
-    ) -> None:
+    def __init__(self, keeper: Keeper, places: Places, alarms: Alarms) -> None:
         self._keeper = keeper
-        self._line_up = line_up
+        self._places = places
         self._alarms = alarms
-        self._changes = changes
         self._watching: anyio.CancelScope | None = None
         self._known: dict[str, ParkedJob] = {}
         self._delayed: dict[str, Alarm] = {}  # those of them that are not due
+        self._giving_back = set[Job[Any]]()
+        self._claims = 0  # under way
         self._tasks: TaskGroup | None = None
         self._is_open = True
         self._more = True  # on the disk, or perhaps
@@ -60,8 +77,10 @@ class Parking:
         self._wanted = anyio.Event()
 
     @property
-    def holds_jobs(self) -> bool:
-        """Whether jobs wait in the spool, as far as is known."""
+    def busy(self) -> bool:
+        """Whether jobs wait in the spool, as far as is known, or are on their way."""
+        if self._giving_back or self._claims:
+            return True
         return self._is_open and (self._more or bool(self._known))
 
     def start(self, tasks: TaskGroup) -> None:
@@ -114,50 +133,84 @@ class Parking:
         for job_id in list(self._delayed):
             self.hurry(job_id)
 
-    def cancel(self, job: Job[Any], turns: Turns[Any]) -> bool:
+    def cancel(self, job: Job[Any]) -> bool:
         """Have a job claimed and cancelled; False if it does not wait in the spool.
 
         One that another process claims first is not cancelled.
-
-        Args:
-            job: The job.
-            turns: Where it waits for its turn, if it is due.
         """
+        if job in self._giving_back:
+            job._stop("asked")
+            return True
         parked = self._known.get(job.id)
         if parked is None or self._tasks is None:
             return False
         delayed = self._delayed.pop(job.id, None)
         if delayed is not None:
             self._alarms.cancel(delayed)
-        elif not turns.remove(parked):  # it is just being claimed
+        elif not self._places.turns_of(parked._work).remove(parked):  # it is just being claimed
             return False
-        self._tasks.start_soon(self._cancel, job, parked)
+        self._claims += 1
+        self._tasks.start_soon(self._cancel, parked)
         return True
 
-    async def release(self, job: Job[Any], due: float) -> bool:
-        """Give a job back to the spool, for anybody from then on; False if it can't be."""
+    def park(self, job: Job[Any]) -> None:
+        """Give a job back that has no place here."""
+        if self._tasks is not None:
+            self._giving_back.add(job)
+            self._tasks.start_soon(self._park, job)
+
+    def claim(self, parked: ParkedJob) -> None:
+        """Claim a job that was given a place, and have it started."""
+        if self._tasks is not None:
+            self._claims += 1
+            self._tasks.start_soon(self._claim, parked)
+
+    async def _park(self, job: Job[Any]) -> None:
+        released = False
         try:
-            self.add(await self._keeper.release(job, due))
+            self.add(await self._keeper.release(job, time.time()))
+            released = True
         except OSError:
-            logger.exception(
-                "The job %s could not be given back to its spool: it waits here.", job.id
-            )
-            return False
-        return True
+            logger.exception("The job %s waits here: its spool did not take it back.", job.id)
+        finally:
+            self._giving_back.remove(job)
+            if not released:
+                self._places.turns_of(job._work).add(job)
+            if job._stop_reason == "asked":  # meanwhile
+                self._places.cancel(job)
+            self._places.changes.notice()
 
-    async def claim(self, parked: ParkedJob) -> Job[Any] | None:
-        """Claim a job; None if it is not to be had."""
+    async def _claim(self, parked: ParkedJob) -> None:
+        job = None
+        try:
+            job = await self._claimed(parked)
+        finally:
+            self._places.start_claimed(job, parked)
+
+    async def _cancel(self, parked: ParkedJob) -> None:
+        job = await self._claimed(parked)
+        if job is not None:
+            job._cancel("asked")
+            await self._keeper.note_end(job)
+        self._places.changes.notice()
+
+    async def _claimed(self, parked: ParkedJob) -> Job[Any] | None:
         job_id = parked.waiting.id
         job = None
         try:
             job = await self._keeper.claim(parked)
         finally:
+            self._claims -= 1
             self._known.pop(job_id, None)
             if job is None:
                 self._keeper.forget(job_id)
             if self._more and len(self._known) < _MOST // 2:
                 self.look_soon()
         return job
+
+    def _line_up(self, parked: ParkedJob) -> None:
+        self._places.turns_of(parked._work).add(parked)
+        self._places.start_waiting()
 
     def look_soon(self) -> None:
         """Look at once for what others have released."""
@@ -186,14 +239,8 @@ class Parking:
             self._more = len(found) >= _MOST
             for parked in found:
                 self.add(parked)
-            self._changes.notice()
+            self._places.changes.notice()
         for job_id in self._keeper.awaited:
             kept = await self._keeper.find(job_id)
             if kept is not None and kept.done:
                 self._keeper.learn(kept)
-
-    async def _cancel(self, job: Job[Any], parked: ParkedJob) -> None:
-        claimed = await self.claim(parked)
-        if claimed is not None:
-            claimed._cancel("asked")
-            await self._keeper.note_end(claimed)

@@ -8,7 +8,6 @@ same files whatever becomes of its name.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Generator
@@ -203,7 +202,7 @@ class Disk:
         except FileNotFoundError:
             return None
         try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.lockf(fd, os.F_TLOCK, 0)
             # Whoever had it may have removed the file meanwhile.
             found = os.stat(path, dir_fd=self._fd, follow_symlinks=False)
             if os.path.samestat(found, os.fstat(fd)):

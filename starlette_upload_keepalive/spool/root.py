@@ -33,6 +33,7 @@ _NETWORK = {
     "smbfs",
     "virtiofs",
 }
+_DESCRIPTORS = "/proc/self/fd"
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
@@ -48,6 +49,11 @@ def check_root(root: Path, *, allow_network: bool) -> None:
     Raises:
         SpoolUnusable: It can't be used. The error says what to do.
     """
+    if not (hasattr(os, "lockf") and os.path.isdir(_DESCRIPTORS)):
+        raise SpoolUnusable(
+            f"A DirectorySpool needs Linux, with {_DESCRIPTORS} mounted: nothing else both locks "
+            "as it wants and opens a file again whatever becomes of its name."
+        )
     try:
         mode = os.lstat(root).st_mode
     except FileNotFoundError:
