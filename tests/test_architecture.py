@@ -72,6 +72,7 @@ ORDER = (
     "jobs.changes",
     "jobs.verdict",
     "jobs.recording",
+    "jobs.accepting",
     "jobs.parked_job",
     "jobs.keeper",
     "jobs.parking",

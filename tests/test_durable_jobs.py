@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from starlette_upload_keepalive import (
+    DirectorySpool,
     Discard,
     Job,
     JobContext,
@@ -20,6 +21,7 @@ from starlette_upload_keepalive import (
 )
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.running import at_work
+from tests.sites import reading
 from tests.spooled import durable, enqueue, entries, files_left, make_root, parking, states, until
 
 pytestmark = pytest.mark.anyio
@@ -263,3 +265,28 @@ async def test_children_are_there_if_their_parent_has_succeeded(root: Path, run_
     assert {each.result for each in children} == {None, "data"}
     assert states(root, "done") == "ss"
     assert files_left(root) == []
+
+
+# Sweeping
+
+
+async def test_an_idle_app_lets_the_disk_sleep(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks for what is to be removed at its start, and when jobs were done."""
+    swept: list[int] = []
+    sweep = DirectorySpool.sweep
+
+    def counting(spool: DirectorySpool) -> None:
+        swept.append(1)
+        sweep(spool)
+
+    monkeypatch.setattr(DirectorySpool, "sweep", counting)
+    uploads = durable(root)
+    handler = uploads.handler()(reading)
+    async with at_work(uploads):
+        await until(lambda: len(swept) == 1)
+        keeper = parking(uploads)._keeper
+        await keeper.sweep()
+        assert len(swept) == 1
+        await (await enqueue(handler)).wait()
+        await keeper.sweep()
+        assert len(swept) == 2

@@ -14,6 +14,7 @@ import anyio
 from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.upload import let_go_of_all
 
+from .accepting import Accept
 from .attempt import Outcome
 from .error_text import described
 from .handler import Handler
@@ -22,8 +23,8 @@ from .job import Job
 from .job_state import JobState
 from .parked_job import ParkedJob
 from .record import handler_key
-from .recording import record_of, standing_of
-from .spool import Ending, KeptJob, NewJob, Spool, WaitingJob
+from .recording import new_job, standing_of
+from .spool import Ending, KeptJob, Spool, WaitingJob
 from .stage import Stage
 from .verdict import Verdict
 from .work import Keep
@@ -33,6 +34,8 @@ AnyHandler = Handler[Any, Any, Any, Any]
 
 # How often a job may end with its process if its handler does not say how often it is tried.
 _CRASHES = 3
+# How often to look for records that are too old, in seconds. To look wakes the disk.
+_SWEEP = 600
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -64,6 +67,8 @@ class Keeper:
         # What was given back, for as long as somebody here looks at it.
         self._given_back: weakref.WeakValueDictionary[str, Job[Any]] = weakref.WeakValueDictionary()
         self._left_alone = set[str]()
+        self._unswept = True  # jobs were done since
+        self._swept_at = 0.0
         self._releases: list[threading.Thread] = []
 
     async def accept(self, jobs: Sequence[Job[Any]]) -> None:
@@ -75,7 +80,7 @@ class Keeper:
         Cancellation: waits for the disk. A native cancel leaves the thread behind,
             which lets no such job run.
         """
-        await _Accept(self._spool, jobs).run(self._threads)
+        await Accept(self._spool, jobs).run(self._threads)
         for job in jobs:
             job._kept = True
 
@@ -114,9 +119,9 @@ class Keeper:
                 error = None if raised is None else described(raised)
                 ending = Ending(verdict.state, at, outcome.result, verdict.gave_up or error)
                 children = await self._own_children(stage)
-                new = [_new(child) for child in children]
+                new = [new_job(child) for child in children]
                 await self._call(lambda: self._spool.finish(job.id, ending, new))
-                job._kept = False
+                job._kept, self._unswept = False, True
                 for child in children:
                     child._kept = True
         except OSError:
@@ -141,6 +146,7 @@ class Keeper:
     async def note_end(self, job: Job[Any]) -> None:
         """Note that a job of ours ended before it was started."""
         job._kept = False
+        self._unswept = True
         try:
             await self._call(lambda: self._spool.finish(job.id, Ending(job.state, time.time())))
         except OSError:
@@ -294,8 +300,11 @@ class Keeper:
         return await self._call(lambda: self._spool.rescue(self._crash_limit))
 
     async def sweep(self) -> None:
-        """Remove from the spool what is needed no more."""
-        await self._call(self._spool.sweep)
+        """Remove from the spool what is needed no more, if there may be something."""
+        now = time.monotonic()
+        if self._unswept or now - self._swept_at > _SWEEP:
+            self._unswept, self._swept_at = False, now
+            await self._call(self._spool.sweep)
 
     def _waiting(
         self, known: set[str], most: int, handlers: Mapping[str, AnyHandler]
@@ -336,59 +345,6 @@ class Keeper:
         with anyio.CancelScope(shield=True):
             returned.append(await self._threads.run(call))
         return returned[0]
-
-
-class _Accept:
-    """One accept, which may be cut off by a native cancel while its thread is at work."""
-
-    def __init__(self, spool: Spool, jobs: Sequence[Job[Any]]) -> None:
-        self._spool = spool
-        self._ids = [job.id for job in jobs]
-        self._new = [_new(job) for job in jobs]
-        self._owners = [
-            blob.own("an accept in progress") for new in self._new for blob in new.blobs
-        ]
-        self._lock = threading.Lock()
-        self._accepted = False
-        self._abandoned = False
-
-    async def run(self, threads: WorkerThreads) -> None:
-        finished = False
-        try:
-            with anyio.CancelScope(shield=True):
-                await threads.run(self._accept, let_go=self._let_go)
-                finished = True
-        finally:
-            if not finished:
-                self._abandon()
-
-    def _accept(self) -> None:
-        self._spool.accept(self._new)
-        with self._lock:
-            self._accepted = True
-            if not self._abandoned:
-                return
-        self._take_back()
-
-    def _abandon(self) -> None:
-        with self._lock:
-            self._abandoned = True
-            if not self._accepted:  # the thread sees to it
-                return
-        # Nobody has been told that they were accepted.
-        threading.Thread(target=self._take_back, name="upload-keepalive-take-back").start()
-
-    def _take_back(self) -> None:
-        for job_id in self._ids:
-            self._spool.finish(job_id, Ending(JobState.DISCARDED, time.time()))
-
-    def _let_go(self) -> None:
-        for owner in self._owners:
-            owner.let_go()
-
-
-def _new(job: Job[Any]) -> NewJob:
-    return NewJob(record_of(job), [upload._view.blob for upload in job._uploads])
 
 
 def _due(waiting: WaitingJob) -> float:
