@@ -120,6 +120,11 @@ class Uploads(HandlerRegistry):
         self.jobs: Jobs = Jobs(self._history, lambda: self._runner, kept=spool is not None)
         self._spool = spool
         self._spool_threads = WorkerThreads(_SPOOL_THREADS)
+        self._keeper = (
+            None
+            if spool is None
+            else Keeper(spool, self._spool_threads, self._handlers, self._history, self._keep_jobs)
+        )
         self._threads = WorkerThreads(handler_threads)
         self._callback_threads = WorkerThreads(handler_threads)
         self._handler_threads = handler_threads
@@ -180,7 +185,7 @@ class Uploads(HandlerRegistry):
             return
         await threads.run(partial(spool.open, self.storage))
         try:
-            yield Keeper(spool, threads, self._handlers, self._history, self._keep_jobs)
+            yield self._keeper
         finally:
             with anyio.CancelScope(shield=True):
                 await threads.run(spool.close)
@@ -249,10 +254,14 @@ class Uploads(HandlerRegistry):
         finally:
             if self._runner is not None:
                 self._runner.notice()
+        unkept: list[Job[Any]] = []
         for job in stranded:
-            if job._kept:  # its spool has it, until this process has ended, and then another
+            if self._keeper is not None and job._kept:  # the server has ended the lifespan first
+                self._keeper.release_in_background(job)
                 job._give_back()
-        return [job for job in stranded if not job._kept]
+            else:
+                unkept.append(job)
+        return unkept
 
     def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""

@@ -12,11 +12,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from starlette_upload_keepalive import JobState, Upload
-from starlette_upload_keepalive.jobs.record import Standing
 from tests.asgi import Answer, send_request
 from tests.running import at_work
 from tests.sites import BODY, starlette
-from tests.spooled import durable, make_root, states
+from tests.spooled import durable, make_root, names, states, until
 
 pytestmark = pytest.mark.anyio
 
@@ -58,10 +57,5 @@ async def test_job_of_a_request_that_outlives_the_runner_stays_in_the_spool(
     assert ran == []
     assert [job.state for job in uploads.jobs] == [JobState.WAITING]
     assert uploads.stats().open_uploads == 0
-    assert states(root, "claimed") == "w"
-    # The process is still its owner; here it ends.
-    spool = uploads._spool
-    assert spool is not None
-    (job,) = uploads.jobs
-    await anyio.to_thread.run_sync(spool.release, job.id, Standing(0))
-    await anyio.to_thread.run_sync(spool.close)
+    await until(lambda: states(root, "ready") == "w")
+    await until(lambda: names(root, "owners") == [])
