@@ -251,17 +251,19 @@ class DirectorySpool:
             self._move(job_id, DEAD if ending.state is JobState.FAILED else DONE, done)
         else:
             self._move(job_id, self._ours, done._replace(state="p"))
-            self._publish_children(job_id)
+            self._publish_children(job_id, children)
         self._end_if_closed()
 
-    def _publish_children(self, job_id: str) -> None:
+    def _publish_children(self, job_id: str, children: Sequence[NewJob]) -> None:
         # The parent has succeeded, whatever happens here: what is left to do is done by rescue.
         try:
-            parent = self._owned.get(job_id).entry
-            for child in publish_children(self._disk, self._ours, parent, self._ours):
-                self._owned.add(self._ours, child)
+            parent = self._owned.get(job_id)
+            for child in children:  # ours already, where they are
+                self._owned.add(f"{parent.path}/{CHILDREN}", entry_of(child))
+            for entry in publish_children(self._disk, self._ours, parent.entry, self._ours):
+                self._owned.add(self._ours, entry)
         except OSError:
-            logger.exception("Some children of the job %s wait for another process.", job_id)
+            logger.exception("Some children of the job %s could not be moved out of it.", job_id)
         finally:
             self._owned.remove(job_id)
 
