@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -40,6 +41,7 @@ class Scenario:
         self._root = root
         # Shared with the parent process: to write there is no system call.
         self._outcomes = mmap.mmap(-1, len(STEPS))
+        self._log = _Noting()
         self._storage = Storage(memory_max_size=0 if on_disk else MIB)
         self._contents: dict[str, bytes] = {}
         self._one = self._record(b"one")
@@ -57,6 +59,9 @@ class Scenario:
 
     def prepare(self) -> None:
         """Do what comes before anything may fail."""
+        logger = logging.getLogger("starlette_upload_keepalive")
+        logger.addHandler(self._log)
+        logger.propagate = False  # to print it would be system calls
         self._spool.open(self._storage)
         # From now on what is on the disk lies where it can be linked.
         for record in [self._one, *self._six, self._parent, *self._children, self._claimed]:
@@ -101,6 +106,11 @@ class Scenario:
     def outcomes(self) -> dict[str, Outcome]:
         """What came of each step."""
         return {step: OUTCOMES[self._outcomes[number]] for number, step in enumerate(STEPS)}
+
+    @property
+    def has_logged(self) -> bool:
+        """Whether an error was logged."""
+        return self._log.has_noted[0] == 1
 
     # Once the process has ended
 
@@ -152,6 +162,17 @@ class Scenario:
             yield f"claim: the job has failed: {dead}, and it waits: {again}"
         if self.outcomes["claim"] == "done" and not dead:
             yield "claim: the job has not failed, though nothing else has"
+
+
+class _Noting(logging.Handler):
+    """Notes that something was logged, for the parent process, too."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.has_noted = mmap.mmap(-1, 1)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.has_noted[0] = 1
 
 
 def _outcome(step: Callable[[], None]) -> int:
