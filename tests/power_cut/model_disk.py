@@ -101,10 +101,7 @@ class ModelDisk(Disk):
 
     def remove_directory(self, path: str) -> bool:
         self._begin()
-        try:
-            slot, link = self._taken(path)
-        except FileNotFoundError:
-            return True
+        slot, link = self._taken(path)
         if self._directory(path):
             return False
         self._name(link, slot, None)
