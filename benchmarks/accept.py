@@ -164,6 +164,7 @@ async def _celery(place: Path) -> AsyncGenerator[Post | None, None]:
         async with _saving(place, task.delay, "Celery") as post:
             yield post
         queue.close()
+        importlib.import_module("kombu.pools").reset()  # its connections outlive it otherwise
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from benchmarks import (
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.forms import MB, Form, Part
 from benchmarks.measure import Bench, Contender, Table, Unit, WrongResult
+from tests.celery_pollers import pollers_closed
 
 NUMBER = r"([\d.,e+-]*\d)"
 # The name of a contender, its figure and its ratio, each with the middle half of the rounds.
@@ -43,6 +44,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 HAS_PROC = Path("/proc/self/clear_refs").exists()
 
 
+closed_pollers = pytest.fixture(pollers_closed)
+
+
+@pytest.mark.usefixtures("closed_pollers")
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_row_is_printed_with_figures(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if name in BACKGROUND_TASKS and not THEY_GET_FILES:

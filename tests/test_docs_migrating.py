@@ -22,13 +22,13 @@ import pytest
 from sybil.example import Example
 
 from tests.asgi import lifespan
+from tests.celery_pollers import pollers_closed
 from tests.pages import client_of, python_path, run_alone, sections
 
 SECTIONS = sections("docs/migrating.md")
 SMALL, LARGE = b"data", bytes(2_000_000)
 # It has no types.
 KOMBU_POOLS: Any = importlib.import_module("kombu.pools")
-KOMBU_REDIS: Any = importlib.import_module("kombu.transport.redis")
 FASTAPI = tuple(int(number) for number in fastapi.__version__.split(".")[:2])
 
 both_sizes = pytest.mark.parametrize("data", [SMALL, LARGE], ids=["in memory", "on disk"])
@@ -166,19 +166,7 @@ def celery_result(page: Any, task_id: str, folder: Path) -> Any:
         return page.celery.AsyncResult(task_id).get(timeout=30)
 
 
-@pytest.fixture
-def closed_pollers(monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
-    """Close the pollers of Celery's connections, which it leaves to the end of the process."""
-    make_poller, pollers = KOMBU_REDIS.poll, list[Any]()
-
-    def poll() -> Any:
-        pollers.append(make_poller())
-        return pollers[-1]
-
-    monkeypatch.setattr(KOMBU_REDIS, "poll", poll)
-    yield
-    for poller in pollers:
-        poller.close()
+closed_pollers = pytest.fixture(pollers_closed)
 
 
 def close_connections(celery: Any) -> None:
