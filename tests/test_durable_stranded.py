@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse

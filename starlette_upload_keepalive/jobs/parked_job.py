@@ -21,7 +21,7 @@ class ParkedJob:
     def __init__(self, work: Work, waiting: WaitingJob) -> None:
         self._work: Work = work
         self._waiting_since: float = time.monotonic()
-        self.waiting = waiting
+        self.waiting: WaitingJob = waiting
 
     @property
     def due_in(self) -> float:

@@ -54,7 +54,7 @@ class Runner:
         expects_more: Callable[[], bool] = lambda: False,
         keeper: Keeper | None = None,
     ) -> None:
-        self.keeper = keeper
+        self.keeper: Keeper | None = keeper
         self.executor: Executor = Executor(
             threads=threads,
             callback_threads=callback_threads,

@@ -38,8 +38,8 @@ class Case:
         self._blob_owners: list[Owner] = []
         self._claimed: list[ClaimedJob] = []
         self._spools: list[Spool] = []
-        self.storage = storage
-        self.spool = self.open(spool)
+        self.storage: Storage = storage
+        self.spool: Spool = self.open(spool)
 
     def open(self, spool: Spool) -> Spool:
         """Open a spool, and close it in the end."""
