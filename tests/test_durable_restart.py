@@ -87,7 +87,7 @@ async def test_thread_that_goes_on_keeps_its_job(root: Path) -> None:
     async with at_work(uploads):
         await enqueue(stubborn)
         await until(started.is_set)
-    assert states(root, "claimed") == "r"
+    assert states(root, "claimed") == "w"  # no crash, if the process ends now
     assert len(names(root, "owners")) == 1
     later = durable(root)
     ran: list[str] = []
@@ -99,7 +99,7 @@ async def test_thread_that_goes_on_keeps_its_job(root: Path) -> None:
     async with at_work(later):
         parking(later).look_soon()
         await anyio.wait_all_tasks_blocked()
-        assert states(root, "claimed") == "r"
+        assert states(root, "claimed") == "w"  # no crash, if the process ends now
     assert ran == []
     opened.set()
     await until(lambda: states(root, "ready") == "w")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -69,7 +71,7 @@ class Keeper:
         self._left_alone = set[str]()
         self._unswept = True  # jobs were done since
         self._swept_at = 0.0
-        self._releases: list[threading.Thread] = []
+        self._releases: list[Callable[[], object]] = []
 
     async def accept(self, jobs: Sequence[Job[Any]]) -> None:
         """Keep jobs, all or none.
@@ -80,7 +82,8 @@ class Keeper:
         Cancellation: waits for the disk. A native cancel leaves the thread behind,
             which lets no such job run.
         """
-        await Accept(self._spool, jobs).run(self._threads)
+        with _as_disk_error():
+            await Accept(self._spool, jobs).run(self._threads)
         for job in jobs:
             job._kept = True
 
@@ -182,25 +185,31 @@ class Keeper:
         standing = standing_of(job, time.time())
         ended = job._thread_ended if thread_goes_on else None
 
+        noted = threading.Event()
+
         def release() -> None:
-            if ended is not None:
-                ended.wait()
             try:
-                self._spool.release(job.id, standing)
+                with _as_disk_error():
+                    if ended is not None:
+                        self._spool.interrupt(job.id)
+                        noted.set()
+                        ended.wait()
+                    self._spool.release(job.id, standing)
             except OSError:
                 logger.exception("The job %s could not be given back to its spool.", job.id)
+            finally:
+                noted.set()
 
         name = "upload-keepalive-release"
         thread = threading.Thread(target=release, name=name, daemon=thread_goes_on)
-        if not thread_goes_on:
-            self._releases.append(thread)
+        self._releases.append(noted.wait if thread_goes_on else thread.join)
         thread.start()
 
     async def wait_for_releases(self) -> None:
-        """Wait until all is given back that is given back in the background."""
+        """Wait until all is given back in the background, but for what threads still work on."""
         releases, self._releases = self._releases, []
-        for thread in releases:
-            await self._call(thread.join)
+        for wait in releases:
+            await self._call(wait)
 
     async def claim(self, parked: ParkedJob) -> Job[Any] | None:
         """Claim a job; None if it is not to be had."""
@@ -342,10 +351,21 @@ class Keeper:
 
     async def _call(self, call: Callable[[], T]) -> T:
         returned: list[T] = []
-        with anyio.CancelScope(shield=True):
+        with _as_disk_error(), anyio.CancelScope(shield=True):
             returned.append(await self._threads.run(call))
         return returned[0]
 
 
 def _due(waiting: WaitingJob) -> float:
     return waiting.standing.due
+
+
+@contextmanager
+def _as_disk_error() -> Generator[None, None, None]:
+    """Take whatever else a spool raises for a failure of its disk: it ends no runner."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, f"The spool has raised {error!r}") from error

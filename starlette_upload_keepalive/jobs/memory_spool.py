@@ -71,6 +71,11 @@ class MemorySpool:
             job.state = JobState.RUNNING
             job.standing = replace(job.standing, attempts=job.standing.attempts + 1)
 
+    def interrupt(self, job_id: str) -> None:
+        """Note that a job of ours is cut off by the end of its app, and may run on meanwhile."""
+        with self._lock:
+            self._ours(job_id).state = JobState.WAITING
+
     def release(self, job_id: str, standing: Standing) -> None:
         """Let anybody claim a job of ours, once it is due."""
         with self._lock:

@@ -205,6 +205,18 @@ class Spool(Protocol):
         """
         ...
 
+    def interrupt(self, job_id: str) -> None:
+        """Note that a job of ours is cut off by the end of its app, and may run on meanwhile.
+
+        It stays ours, so that it is not run twice at a time; but our end is no crash
+        of it any more.
+
+        Raises:
+            KeyError: It is not ours.
+            OSError: It can't be noted; the job stays as it was.
+        """
+        ...
+
     def release(self, job_id: str, standing: Standing) -> None:
         """Let anybody claim a job of ours, once it is due.
 

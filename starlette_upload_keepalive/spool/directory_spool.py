@@ -229,6 +229,11 @@ class DirectorySpool:
         standing = replace(entry.standing, attempts=entry.standing.attempts + 1)
         self._move(job_id, self._ours, entry._replace(standing=standing, state="r"))
 
+    def interrupt(self, job_id: str) -> None:
+        """Note that a job of ours is cut off by the end of its app, and may run on meanwhile."""
+        _, entry = self._owned.get(job_id)
+        self._move(job_id, self._ours, entry._replace(state="w"))
+
     def release(self, job_id: str, standing: Standing) -> None:
         """Let anybody claim a job of ours, once it is due."""
         _, entry = self._owned.get(job_id)

@@ -70,14 +70,22 @@ def _outlives_its_owners(case: Case, other: Spool) -> None:
 
 def _rescues(case: Case, crashed: Callable[[], Spool]) -> None:
     waits, runs, done = case.accepted(), case.accepted(), case.failed()
+    cut_off = case.accepted()
     together = [case.job(), case.job()]
     case.spool.accept(together)
     case.let_go_of_blobs()
     for job in (runs, together[0]):
         case.spool.start(job.record.id)
+    case.spool.start(cut_off.record.id)
+    case.spool.interrupt(cut_off.record.id)
     other = crashed()
     rescued = [waits, runs, *together]
-    expect(other.rescue(_no_limit) == len(rescued), "rescue() counts what an owner had")
+    expect(other.rescue(_no_limit) == len(rescued) + 1, "rescue() counts what an owner had")
+    standing = waiting_job(other, cut_off).standing
+    expect(
+        (standing.attempts, standing.failures, standing.crashes) == (1, 0, 0),
+        "rescue() counts no crash for a job that its app has interrupted",
+    )
     expect(other.rescue(_no_limit) == 0, "rescue() takes each job once")
     for job in rescued:
         crashes = int(job in (runs, together[0]))
