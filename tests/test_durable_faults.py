@@ -14,12 +14,14 @@ from starlette.responses import Response
 from starlette_upload_keepalive import (
     DirectorySpool,
     JobState,
+    NotRunning,
     Retry,
     Upload,
     UploadKeepAliveMiddleware,
     Uploads,
 )
 from starlette_upload_keepalive.jobs import parking as parking_module
+from starlette_upload_keepalive.jobs.accepting import Accept
 from starlette_upload_keepalive.jobs.keeper import Keeper
 from starlette_upload_keepalive.jobs.record import handler_key
 from starlette_upload_keepalive.jobs.spool import Ending
@@ -333,3 +335,48 @@ async def test_two_middlewares_with_a_spool_each(root: Path, tmp_path: Path) -> 
         answer = await send_request(app, BODY)
         await until(lambda: states(root, "done") + states(elsewhere, "done") == "ss")
     assert answer.status == 202
+
+
+# Without a spool, and beside it
+
+
+async def test_without_a_spool_there_is_nothing_to_find_or_purge() -> None:
+    uploads = Uploads()
+    handler = uploads.handler()(reading)
+    with Upload.from_bytes(b"data") as upload:
+        with pytest.raises(NotRunning):
+            await handler.enqueue(upload)
+        async with at_work(uploads):
+            job = await (await handler.enqueue(upload)).wait()
+            assert await uploads.jobs.find_all() == [job]
+            assert await uploads.jobs.find(job.id) is job
+            assert not await uploads.jobs.retry_kept(job.id)
+            assert await uploads.jobs.purge() == 0
+
+
+async def test_files_lie_where_the_user_has_said(root: Path, tmp_path: Path) -> None:
+    """Another filesystem costs a copy, and the user may want it so."""
+    there = tmp_path / "there"
+    there.mkdir()
+    uploads = durable(root, directory=there)
+    handler = uploads.handler()(reading)
+    async with at_work(uploads):
+        assert uploads.storage.directory == str(there)
+        assert (await (await enqueue(handler)).wait()).result == "data"
+
+
+async def test_an_accept_that_ends_as_nobody_waits_for_it_any_more(root: Path) -> None:
+    """A native cancel may come between its end and the event loop's next look."""
+    uploads = durable(root)
+    handler = uploads.handler(name="work")(reading)
+    async with at_work(uploads):
+        with Upload.from_bytes(b"data") as upload:
+            job = handler._made(upload, (), {})
+        spool = uploads._spool
+        assert spool is not None
+        accept = Accept(spool, [job])
+        await anyio.to_thread.run_sync(accept._accept)
+        accept._abandon()
+        accept._let_go()
+        await until(lambda: states(root, "done") == "d")
+        job._discard("of the test")
