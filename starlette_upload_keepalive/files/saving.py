@@ -138,9 +138,14 @@ def _give(
 
 def _name(partial: Path, destination: Path) -> None:
     try:
-        os.link(partial, destination)  # unlike a rename, this never replaces
+        _link_or_claim(partial, destination)
     except FileExistsError:  # since it was looked for
         raise _refused(errno.EEXIST, _EXISTS, destination) from None
+
+
+def _link_or_claim(partial: Path, destination: Path) -> None:
+    try:
+        os.link(partial, destination)  # unlike a rename, this never replaces
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -149,11 +154,7 @@ def _name(partial: Path, destination: Path) -> None:
 
 def _claim(partial: Path, destination: Path) -> None:
     """Claim the name, and then replace what claims it: a reader may find it empty in between."""
-    try:
-        fd = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    except FileExistsError:
-        raise _refused(errno.EEXIST, _EXISTS, destination) from None
-    os.close(fd)
+    os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     try:
         os.replace(partial, destination)
     except BaseException:

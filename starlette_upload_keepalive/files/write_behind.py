@@ -95,7 +95,8 @@ class WriteBehind:
         natively = cancelled and anyio.current_effective_deadline() != -math.inf
         try:
             if not natively:
-                await self._writer_ended()
+                with anyio.CancelScope(shield=True):  # a task group's own holds up a native cancel
+                    await self._writer_ended()
         finally:
             if self._scope is not None:
                 # Whoever cancels natively, such as a server that has to end, waits for nobody.
@@ -163,16 +164,13 @@ class WriteBehind:
         Cancellation: as for `write`.
         """
         self._queue.put(None)
-        if self._scope is not None:
-            self._ended = anyio.Event()
-            await self._ended.wait()
+        await self._writer_ended()
         self._raise_failure()
 
     async def _writer_ended(self) -> None:
         if self._scope is not None:
             self._ended = anyio.Event()
-            with anyio.CancelScope(shield=True):  # a task group's own holds up a native cancel
-                await self._ended.wait()
+            await self._ended.wait()
 
     @property
     def _under_way(self) -> int:
