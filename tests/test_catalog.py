@@ -15,6 +15,7 @@ from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.spool.catalog import Catalog
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
+from starlette_upload_keepalive.spool.entry import glance
 from tests.spooling import Maker, claimed, contents, die, ended, inside, released, without_syncing
 
 LATER = time.time() + 1000
@@ -134,8 +135,8 @@ def test_what_can_not_be_read_is_left_out(
     file.touch()
     (root / "ready" / "junk").touch()
     os.mkfifo(root / "claimed" / "junk")
-    assert [job.record.id for job in catalog.jobs()] == [good.name[:32]]
-    assert catalog.find(bad.name[:32]) is None
+    assert [job.record.id for job in catalog.jobs()] == [glance(good.name)[0]]
+    assert catalog.find(glance(bad.name)[0]) is None
 
 
 def test_what_came_of_a_job_that_a_power_cut_has_taken(

@@ -212,11 +212,6 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "ready/",
         "is no part of a job",
     ),
-    "children that wait": (
-        lambda root: (only(root, "ready/*") / "children").mkdir(),
-        "ready/",
-        "is no part of a job",
-    ),
     "a child": (
         lambda root: (only(root, "claimed/*/*/children") / "x").mkdir(),
         "claimed/",

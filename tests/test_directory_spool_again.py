@@ -104,6 +104,7 @@ def test_children_of_an_end_that_was_not_noted_are_nowhere(
     spool.finish(PARENT, DONE)
 
     assert states(spool) == {PARENT: JobState.SUCCEEDED}
+    spool.sweep()
     assert not list(spool.root.rglob(CHILDREN))
 
 

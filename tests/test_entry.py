@@ -11,7 +11,7 @@ from starlette_upload_keepalive.spool.entry import Entry, State
 
 ID = "0123456789abcdef" * 2
 ENTRY = Entry(ID, "89abcdef", Standing(1234.567, 1, 2, 31), "w")
-NAME = f"{ID}-89abcdef-0000012d687-1-2-1f-w"
+NAME = f"0000012d687-{ID}-89abcdef-1-2-1f-w"
 STATES: list[State] = ["w", "r", "p", "s", "f", "c", "d"]
 
 
@@ -61,7 +61,7 @@ def test_times_beyond_all_others(due: float, kept: float) -> None:
         NAME.upper(),
         NAME.replace("-1-2-", "-01-2-"),  # nothing would be found by its own name
         NAME.replace("-1-2-", "--2-"),
-        NAME.replace("-0000012d687-", "-12d687-"),
+        NAME.replace("0000012d687-", "12d687-"),
         NAME.replace("1f", "\N{FULLWIDTH DIGIT ONE}f"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -279,7 +279,31 @@ class KnowsNoDelay(MemorySpool):
         return kept
 
 
+class WaitsInAnyOrder(MemorySpool):
+    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+        return super().waiting(most, known)[::-1]
+
+
+class TellsAllThatWaits(MemorySpool):
+    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+        return super().waiting(known=known)
+
+
+class CountsAllHandlers(MemorySpool):
+    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+        return super().waiting(None, known)[:most]
+
+
+class TellsWhatIsKnown(MemorySpool):
+    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+        return super().waiting(most)
+
+
 BROKEN: dict[type[MemorySpool], str] = {
+    WaitsInAnyOrder: "waiting() begins with what is due first",
+    TellsAllThatWaits: "waiting(most=) tells of so many jobs of each handler",
+    CountsAllHandlers: "waiting(most=) tells of so many jobs of each handler",
+    TellsWhatIsKnown: "waiting(known=) leaves out those",
     AcceptsSome: "accept() keeps all jobs or none",
     AcceptsAnything: "accept() raises if the bytes of a job can't be read",
     AcceptsForAnybody: "an accepted job belongs to its owner, and is not in waiting()",
@@ -340,12 +364,12 @@ class NeverGivesUp(DirectorySpool):
 
 
 class RescuesAsNew(DirectorySpool):
-    def waiting(self) -> list[WaitingJob]:
+    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
         return [
             job._replace(standing=replace(job.standing, crashes=0))
             if job.standing.attempts == 1
             else job
-            for job in super().waiting()
+            for job in super().waiting(most, known)
         ]
 
 

@@ -69,8 +69,8 @@ class HastyDisk(Disk):
     def sync_directory(self, path: str) -> None:
         pass
 
-    def write_file(self, path: str, data: bytes, *, sync: bool = True) -> None:
-        super().write_file(path, data, sync=False)
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
+        super().write_file(path, data, mode=mode, sync=False)
 
 
 def storage_of(spool: DirectorySpool) -> Storage:

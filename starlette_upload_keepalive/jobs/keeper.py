@@ -301,8 +301,9 @@ class Keeper:
             most: How many are wanted of each handler.
         """
         handlers = {handler.key: handler for handler in self._handlers.values()}
-        found = await self._call(lambda: self._waiting(known, most, handlers))
-        return [ParkedJob(handlers[waiting.key], waiting) for waiting in found]
+        waiting = await self._call(lambda: self._spool.waiting(most, known))
+        self._tell_left_alone({job.key for job in waiting if job.key not in handlers})
+        return [ParkedJob(handlers[job.key], job) for job in waiting if job.key in handlers]
 
     async def rescue(self) -> int:
         """Let the jobs be claimed of owners that have ended; return how many they were."""
@@ -315,28 +316,12 @@ class Keeper:
             self._unswept, self._swept_at = False, now
             await self._call(self._spool.sweep)
 
-    def _waiting(
-        self, known: set[str], most: int, handlers: Mapping[str, AnyHandler]
-    ) -> list[WaitingJob]:
-        by_handler: dict[str, list[WaitingJob]] = {}
-        for waiting in self._spool.waiting():
-            if waiting.id not in known:
-                by_handler.setdefault(waiting.key, []).append(waiting)
-        found: list[WaitingJob] = []
-        for key, jobs in by_handler.items():
-            if key in handlers:
-                found += sorted(jobs, key=_due)[:most]
-            else:
-                self._tell_left_alone(key, len(jobs))
-        return sorted(found, key=_due)
-
-    def _tell_left_alone(self, key: str, count: int) -> None:
-        if key not in self._left_alone:
+    def _tell_left_alone(self, keys: set[str]) -> None:
+        for key in keys - self._left_alone:
             self._left_alone.add(key)
             logger.warning(
-                "%d jobs in the spool wait for a handler that is not registered here (%s). They "
-                "are kept until it is.",
-                count,
+                "Jobs in the spool wait for a handler that is not registered here (%s). They are "
+                "kept until it is.",
                 key,
             )
 
@@ -354,10 +339,6 @@ class Keeper:
         with _as_disk_error(), anyio.CancelScope(shield=True):
             returned.append(await self._threads.run(call))
         return returned[0]
-
-
-def _due(waiting: WaitingJob) -> float:
-    return waiting.standing.due
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from starlette_upload_keepalive.files.blob import Blob
@@ -91,10 +92,17 @@ class MemorySpool:
         with self._lock:
             self._ours(job_id).finish(ending)
 
-    def waiting(self) -> list[WaitingJob]:
-        """Return the jobs that may be claimed, now or once they are due."""
+    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+        """Return the jobs that may be claimed, the earliest of each handler."""
         with self._lock:
-            return [job.waiting for job in self._jobs.values() if job.is_waiting]
+            waiting = [job.waiting for job in self._jobs.values() if job.is_waiting]
+        wanted: list[WaitingJob] = []
+        found = Counter[str]()
+        for job in sorted(waiting, key=lambda job: job.standing.due):
+            if job.id not in known and found[job.key] != most:
+                found[job.key] += 1
+                wanted.append(job)
+        return wanted
 
     def claim(self, job: WaitingJob) -> ClaimedJob | None:
         """Make a job ours; None if another was faster."""

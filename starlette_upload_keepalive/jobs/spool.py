@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, Protocol
@@ -239,8 +239,13 @@ class Spool(Protocol):
         """
         ...
 
-    def waiting(self) -> list[WaitingJob]:
-        """Return the jobs that may be claimed, now or once they are due."""
+    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+        """Return the jobs that may be claimed, now or once they are due: the earliest first.
+
+        Args:
+            most: How many are wanted of each handler, by its key; None for all.
+            known: The ids of those that are not wanted.
+        """
         ...
 
     def claim(self, job: WaitingJob) -> ClaimedJob | None:

@@ -19,7 +19,7 @@ from starlette_upload_keepalive.jobs.record import (
 from starlette_upload_keepalive.jobs.spool import Ending, KeptJob
 
 from .disk import Disk
-from .entry import Entry, State
+from .entry import Entry, State, glance, holds_children
 from .layout import CHILDREN, CLAIMED, DEAD, DONE, ENDING, READY, RECORD, folder_of, is_accept
 from .writing import throw_away
 
@@ -61,16 +61,16 @@ class Catalog:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
-    def places(self) -> Iterator[Place]:
-        """Go over all entries."""
+    def places(self, job_id: str = "") -> Iterator[Place]:
+        """Go over all entries, or those of one job."""
         # In the order in which jobs go through them: one that moves on meanwhile is seen twice
         # rather than not at all.
-        yield from self._in(READY)
+        yield from self._in(READY, job_id)
         for owner in self._names(CLAIMED):
-            yield from self._in(folder_of(owner))
-        yield from self._in(READY)  # what an owner has released since
-        yield from self._in(DONE)
-        yield from self._in(DEAD)
+            yield from self._in(folder_of(owner), job_id)
+        yield from self._in(READY, job_id)  # what an owner has released since
+        yield from self._in(DONE, job_id)
+        yield from self._in(DEAD, job_id)
 
     def jobs(self) -> Iterator[KeptJob]:
         """Go over all jobs, each once."""
@@ -84,24 +84,22 @@ class Catalog:
 
     def find(self, job_id: str) -> KeptJob | None:
         """Look for a job."""
-        for place in self.places():
-            if place.entry.id == job_id:
-                kept = self._kept(place)
-                if kept is not None:
-                    return kept
+        for place in self.places(job_id):
+            kept = self._kept(place)
+            if kept is not None:
+                return kept
         return None
 
     def retry(self, job_id: str) -> bool:
         """Let a job that has failed be claimed once more; False if none of that id has."""
-        for path, entry in self._in(DEAD):
-            if entry.id == job_id:
-                standing = Standing(time.time(), entry.standing.attempts)
-                again = entry._replace(standing=standing, state="w")
-                try:
-                    self._disk.rename(path, f"{READY}/{again.name}")
-                except FileNotFoundError:  # another has just done so
-                    return False
-                return True
+        for path, entry in self._in(DEAD, job_id):
+            standing = Standing(time.time(), entry.standing.attempts)
+            again = entry._replace(standing=standing, state="w")
+            try:
+                self._disk.rename(path, f"{READY}/{again.name}")
+            except FileNotFoundError:  # another has just done so
+                return False
+            return True
         return False
 
     def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
@@ -115,15 +113,18 @@ class Catalog:
                     purged += 1
         return purged
 
-    def _in(self, folder: str) -> Iterator[Place]:
+    def _in(self, folder: str, job_id: str = "") -> Iterator[Place]:
         for name in self._names(folder):
-            entry = Entry.parse(name)
-            if entry is not None:
-                yield Place(f"{folder}/{name}", entry)
+            if is_accept(name):
+                yield from self._in(f"{folder}/{name}", job_id)
+            elif job_id in ("", glance(name)[0]) or holds_children(name):
+                entry = Entry.parse(name)
+                if entry is None:
+                    continue
+                if job_id in ("", entry.id):
+                    yield Place(f"{folder}/{name}", entry)
                 if entry.state == "p":
-                    yield from self._in(f"{folder}/{name}/{CHILDREN}")
-            elif is_accept(name):
-                yield from self._in(f"{folder}/{name}")
+                    yield from self._in(f"{folder}/{name}/{CHILDREN}", job_id)
 
     def _names(self, folder: str) -> list[str]:
         try:

@@ -159,7 +159,8 @@ class _Survey:
         if handler_key(record.handler) != entry.key:
             self._add(path, f"its handler is {record.handler!r}, and its name says another")
         names = set(self._names(path))
-        parts = {RECORD, ENDING} & names
+        # An end that was cut short has left children that nobody looks at.
+        parts = {RECORD, ENDING, CHILDREN} & names
         for number, file in enumerate(record.files):
             name = str(number)
             parts.add(name)
@@ -169,11 +170,8 @@ class _Survey:
                 self._add(f"{path}/{name}", "is missing: the job can't be run")
         for name in sorted(parts & {RECORD, ENDING}):
             self._check_file(f"{path}/{name}")
-        if path.startswith(f"{CLAIMED}/"):
-            parts.add(CHILDREN)
         for name in sorted(names - parts):
             self._add(f"{path}/{name}", "is no part of a job")
-        # Those of a job that still runs are being written, or were so by an attempt cut short.
         if entry.state == "p" and CHILDREN in names:
             for name in self._names(f"{path}/{CHILDREN}"):
                 self._check_entry(f"{path}/{CHILDREN}/{name}", "w")

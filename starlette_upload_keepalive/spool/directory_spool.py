@@ -6,7 +6,8 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from starlette_upload_keepalive.jobs.spool import (
 
 from .catalog import Catalog, read_record
 from .disk import Disk
-from .entry import Entry, State
+from .entry import Entry, State, glance
 from .layout import (
     CHILDREN,
     CLAIMED,
@@ -52,7 +53,7 @@ from .process_mark import process_mark
 from .rescue import Rescue, publish_children
 from .root import check_root
 from .shared_sync import SharedSync
-from .sweeping import sweep
+from .sweeping import Sweeping
 from .writing import (
     entry_of,
     set_aside,
@@ -111,6 +112,7 @@ class DirectorySpool:
         self._allow_network = allow_network
         self._disk = Disk(self.root)
         self._storage: Storage
+        self._sweeping: Sweeping
         self._process = self._name = ""
         self._lock: int | None = None
         self._owned = OwnedJobs()
@@ -126,6 +128,7 @@ class DirectorySpool:
         """Become an owner."""
         check_root(self.root, allow_network=self._allow_network)
         self._storage, self._is_closing, self._failure = storage, False, None
+        self._sweeping = Sweeping(self._disk, self._keep_done, self._keep_done_seconds)
         self._disk.open()
         try:
             self._make_folders()
@@ -246,7 +249,6 @@ class DirectorySpool:
             raise ValueError(f"A job that is {ending.state.value} has no children.")
         disk = self._disk
         owned = self._owned.get(job_id)
-        throw_away(disk, f"{owned.path}/{CHILDREN}")  # of an end that was cut short
         if children:
             self._write_children(owned.path, children)
         write_ending(disk, owned.path, ending)
@@ -273,6 +275,7 @@ class DirectorySpool:
             self._owned.remove(job_id)
 
     def _write_children(self, path: str, children: Sequence[NewJob]) -> None:
+        throw_away(self._disk, f"{path}/{CHILDREN}")  # of an end that was cut short
         try:
             write_entries(self._disk, f"{path}/{CHILDREN}", children)
             self._disk.sync_directory(path)
@@ -296,14 +299,19 @@ class DirectorySpool:
 
     # Jobs of anybody
 
-    def waiting(self) -> list[WaitingJob]:
-        """Return the jobs that may be claimed, now or once they are due."""
+    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+        """Return the jobs that may be claimed, the earliest of each handler."""
         waiting: list[WaitingJob] = []
-        for name in self._disk.names(READY):
+        found = Counter[str]()
+        for name in sorted(self._disk.names(READY)):
+            job_id, key = glance(name)
+            if job_id in known or found[key] == most:
+                continue
             entry = Entry.parse(name)
             if entry is None or entry.state != "w":
                 self._set_aside(f"{READY}/{name}", "its name is not that of a job")
             else:
+                found[key] += 1
                 waiting.append(WaitingJob(entry.id, entry.key, entry.standing))
         return waiting
 
@@ -340,7 +348,7 @@ class DirectorySpool:
 
     def sweep(self) -> None:
         """Remove what is needed no more: bytes of jobs that are done, old records, trash."""
-        sweep(self._disk, keep_done=self._keep_done, keep_done_seconds=self._keep_done_seconds)
+        self._sweeping.run()
 
     def _uploads(self, path: str, record: JobRecord) -> list[Upload]:
         uploads: list[Upload] = []

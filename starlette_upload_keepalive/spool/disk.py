@@ -103,14 +103,13 @@ class Disk:
 
     # Files
 
-    def write_file(self, path: str, data: bytes, *, sync: bool = True) -> None:
+    def write_file(self, path: str, data: bytes, *, mode: int = _FILE, sync: bool = True) -> None:
         """Write a new file, and have its bytes on the disk, or let them come there in time."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        fd = os.open(path, flags, _FILE, dir_fd=self._fd)
-        with open(fd, "wb", buffering=0) as file:
+        # Each system call has to win the interpreter's lock back: a file object makes more.
+        with self._opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as fd:
             rest = memoryview(data)
             while rest:
-                rest = rest[file.write(rest) :]
+                rest = rest[os.write(fd, rest) :]
             if sync:
                 os.fsync(fd)
 
@@ -119,17 +118,22 @@ class Disk:
 
         They are linked if the blob lies on this filesystem, else copied.
         """
-        target = self.root / path
-        if not blob.in_memory:
-            try:
-                blob.keep(target)
-            except NotImplementedError:  # the user's, who may change it
-                pass
-            except OSError as error:
-                if error.errno not in _NO_LINK:  # an fsync that failed is not tried again
-                    raise
-            else:
-                return
+        if blob.in_memory:
+            with blob.open() as file:
+                self.write_file(path, file.read(), mode=_READ_ONLY)
+        else:
+            self._store_file(self.root / path, blob)
+
+    def _store_file(self, target: Path, blob: Blob) -> None:
+        try:
+            blob.keep(target)
+        except NotImplementedError:  # the user's, who may change it
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINK:  # an fsync that failed is not tried again
+                raise
+        else:
+            return
         copy(blob, target, mode=_READ_ONLY, durable=True)
 
     def read_file(self, path: str, most: int) -> bytes:
@@ -228,8 +232,8 @@ class Disk:
         return any(_is_same(int(fd), file) for fd in os.listdir(_DESCRIPTORS))
 
     @contextmanager
-    def _opened(self, path: str, flags: int) -> Generator[int, None, None]:
-        fd = os.open(path, flags | os.O_NOFOLLOW, dir_fd=self._fd)
+    def _opened(self, path: str, flags: int, mode: int = _FILE) -> Generator[int, None, None]:
+        fd = os.open(path, flags | os.O_NOFOLLOW, mode, dir_fd=self._fd)
         try:
             yield fd
         finally:

@@ -2,7 +2,8 @@
 
 A rename changes both where a directory lies and what its name tells, in one step.
 So the name is the one place for all that changes about a job, and a spool of many
-jobs is looked through without opening any.
+jobs is looked through without opening any. The time comes first: sorted by name, the
+earliest is the first.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ State = Literal["w", "r", "p", "s", "f", "c", "d"]
 """Waiting, running, succeeded with children to be moved out, succeeded, failed, cancelled,
 discarded."""
 
+_COUNT = "(0|[1-9a-f][0-9a-f]{0,7})"  # there is one way to write a number
 _NAME = re.compile(
-    "(?P<id>[0-9a-f]{32})-(?P<key>[0-9a-f]{8})-(?P<due>[0-9a-f]{11})"
-    "-(?P<attempts>[0-9a-f]{1,8})-(?P<failures>[0-9a-f]{1,8})-(?P<crashes>[0-9a-f]{1,8})"
-    "-(?P<state>[wrpsfcd])"
+    f"([0-9a-f]{{11}})-([0-9a-f]{{32}})-([0-9a-f]{{8}})-{_COUNT}-{_COUNT}-{_COUNT}-([wrpsfcd])"
 )
+_ID = slice(12, 44)
+_KEY = slice(45, 53)
 _LAST = round(LATEST * 1000) - 1  # milliseconds
 
 
@@ -43,7 +45,7 @@ class Entry(NamedTuple):
     def name(self) -> str:
         """The name of its directory."""
         due, attempts, failures, crashes = self.standing_numbers
-        return f"{self.id}-{self.key}-{due:011x}-{attempts:x}-{failures:x}-{crashes:x}-{self.state}"
+        return f"{due:011x}-{self.id}-{self.key}-{attempts:x}-{failures:x}-{crashes:x}-{self.state}"
 
     @property
     def standing_numbers(self) -> tuple[int, int, int, int]:
@@ -58,9 +60,18 @@ class Entry(NamedTuple):
         found = _NAME.fullmatch(name)
         if found is None:
             return None
-        numbers = [int(found[part], 16) for part in ("due", "attempts", "failures", "crashes")]
-        due, attempts, failures, crashes = numbers
-        standing = Standing(due / 1000, attempts, failures, crashes)
-        state: State = found["state"]  # type: ignore[assignment]
-        entry = cls(found["id"], found["key"], standing, state)
-        return entry if entry.name == name else None  # there is one way to write it
+        due, job_id, key, attempts, failures, crashes, state = found.groups()
+        standing = Standing(
+            int(due, 16) / 1000, int(attempts, 16), int(failures, 16), int(crashes, 16)
+        )
+        return cls(job_id, key, standing, state)  # type: ignore[arg-type]
+
+
+def glance(name: str) -> tuple[str, str]:
+    """Return the id of a job and its handler's key, of a name that may be no entry's."""
+    return name[_ID], name[_KEY]
+
+
+def holds_children(name: str) -> bool:
+    """Tell whether the children of a job are in it that are to be moved out."""
+    return name.endswith("-p")

@@ -11,29 +11,44 @@ from .layout import DONE, ENDING, RECORD, TRASH
 from .writing import throw_away
 
 
-def sweep(disk: Disk, *, keep_done: int, keep_done_seconds: float) -> None:
-    """Remove what is needed no more. Any number of processes may do so at once.
+class Sweeping:
+    """Removes what is needed no more. Any number of processes may do so at once.
 
     Args:
         disk: Where.
         keep_done: How many jobs that are done keep their record.
         keep_done_seconds: For how long they do.
-
-    Raises:
-        OSError: The disk failed.
     """
-    done = [entry for entry in map(Entry.parse, disk.names(DONE)) if entry is not None]
-    done.sort(key=lambda entry: entry.standing.due, reverse=True)
-    oldest = time.time() - keep_done_seconds
-    # What a power cut may bring back must be whole: so the bytes stay until it can't.
-    disk.sync_directory(DONE)
-    for number, entry in enumerate(done):
-        path = f"{DONE}/{entry.name}"
-        if number >= keep_done or entry.standing.due < oldest:
-            throw_away(disk, path)
-        else:
-            _strip(disk, path)
-    empty_trash(disk)
+
+    def __init__(self, disk: Disk, keep_done: int, keep_done_seconds: float) -> None:
+        self._disk = disk
+        self._keep_done = keep_done
+        self._keep_done_seconds = keep_done_seconds
+        self._stripped = set[str]()
+
+    def run(self) -> None:
+        """Remove it.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        disk = self._disk
+        done = [entry for entry in map(Entry.parse, disk.names(DONE)) if entry is not None]
+        done.sort(key=lambda entry: entry.standing.due, reverse=True)
+        oldest = time.time() - self._keep_done_seconds
+        # What a power cut may bring back must be whole: so the bytes stay until it can't.
+        disk.sync_directory(DONE)
+        stripped = set[str]()
+        for number, entry in enumerate(done):
+            path = f"{DONE}/{entry.name}"
+            if number >= self._keep_done or entry.standing.due < oldest:
+                throw_away(disk, path)
+            else:
+                if entry.name not in self._stripped:
+                    _strip(disk, path)
+                stripped.add(entry.name)
+        self._stripped = stripped
+        empty_trash(disk)
 
 
 def empty_trash(disk: Disk) -> None:

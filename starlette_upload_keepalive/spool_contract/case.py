@@ -55,14 +55,14 @@ class Case:
         blob.fill([data], on_disk=self.storage.memory_max_size == 0)
         return blob
 
-    def job(self, *given: Blob, parent: NewJob | None = None) -> NewJob:
+    def job(self, *given: Blob, parent: NewJob | None = None, handler: str = HANDLER) -> NewJob:
         """Make a job of blobs."""
         blobs = given or (self.blob(),)
         headers = [("content-type", "text/plain")]
         files = [FileRecord(blob.size, "ä.txt", headers, "field") for blob in blobs]
         parent_id = None if parent is None else parent.record.id
         job_id = secrets.token_hex(16)
-        return NewJob(JobRecord(job_id, HANDLER, files, '{"n":1}', parent_id, LONG_AGO), blobs)
+        return NewJob(JobRecord(job_id, handler, files, '{"n":1}', parent_id, LONG_AGO), blobs)
 
     def unreadable_job(self) -> NewJob:
         """Make a job that can't be kept: its bytes are gone."""

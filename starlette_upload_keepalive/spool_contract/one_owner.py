@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from starlette_upload_keepalive.exceptions import UploadClosed
 from starlette_upload_keepalive.jobs.job_state import DONE, JobState
@@ -87,6 +88,29 @@ def _claims(case: Case) -> None:
     unknown = waiting._replace(id="0" * 32)
     expect(case.claim(unknown) is None, "claim() returns None if the job is not there")
     expect(is_ours(spool, job), "a claimed job is ours")
+
+
+def _tells_what_waits(case: Case) -> None:
+    spool = case.spool
+    others = case.job(handler="another")
+    spool.accept([others])
+    late, early, latest = (case.released(Standing(due)) for due in (20, 10, 30))
+    spool.release(others.record.id, Standing(40))
+
+    def waiting(**wanted: Any) -> list[str]:
+        return [job.id for job in spool.waiting(**wanted)]
+
+    in_order = [job.record.id for job in (early, late, latest, others)]
+    expect(waiting() == in_order, "waiting() begins with what is due first")
+    expect(
+        waiting(most=2) == in_order[:2] + in_order[3:],
+        "waiting(most=) tells of so many jobs of each handler",
+    )
+    known = {late.record.id, others.record.id}
+    expect(
+        waiting(most=2, known=known) == [early.record.id, latest.record.id],
+        "waiting(known=) leaves out those",
+    )
 
 
 def _runs_again(case: Case) -> None:
@@ -234,6 +258,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     _accepts_all_or_none,
     _keeps_bytes,
     _claims,
+    _tells_what_waits,
     _runs_again,
     _finishes,
     _knows_its_own,

@@ -139,7 +139,7 @@ class ModelDisk(Disk):
 
     # Files
 
-    def write_file(self, path: str, data: bytes, *, sync: bool = True) -> None:
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
         self._begin()
         inode = self._make_file(path, data)
         if sync:
