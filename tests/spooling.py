@@ -112,12 +112,6 @@ def die(spool: DirectorySpool) -> None:
     spool._storage.move_to(None)
 
 
-def each_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have each owner be taken for one in a process of its own."""
-    mark = "starlette_upload_keepalive.spool.directory_spool.process_mark"
-    monkeypatch.setattr(mark, partial(secrets.token_hex, 8))
-
-
 def without_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for no device: that everything is synced is for other tests."""
 

@@ -83,7 +83,6 @@ ORDER = (
     "jobs.stats",
     "spool.__init__",
     "spool.layout",
-    "spool.process_mark",
     "spool.root",
     "spool.disk",
     "spool.shared_sync",

@@ -22,7 +22,6 @@ from tests.spooling import (
     claimed,
     contents,
     die,
-    each_a_process,
     ended,
     failing_spool,
     inside,
@@ -35,7 +34,6 @@ from tests.spooling import (
 
 @pytest.fixture(autouse=True)
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    each_a_process(monkeypatch)
     without_syncing(monkeypatch)
 
 

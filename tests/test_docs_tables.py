@@ -192,7 +192,7 @@ def test_the_layout_of_a_spool() -> None:
     text = text_of("docs/spool.md")
     for name in (layout.RECORD, layout.ENDING, f"{layout.CHILDREN}/"):
         assert f"`{name}`" in text
-    (example,) = re.findall(r"^[0-9a-f]{32}-\S+$", text, re.MULTILINE)
+    (example,) = re.findall(r"^[0-9a-f]{11}-[0-9a-f]{32}-\S+$", text, re.MULTILINE)
     assert Entry.parse(example) is not None
 
 

@@ -22,7 +22,6 @@ from tests.spooling import (
     claimed,
     contents,
     die,
-    each_a_process,
     ended,
     failing_spool,
     inside,
@@ -34,7 +33,6 @@ from tests.spooling import (
 
 @pytest.fixture(autouse=True)
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    each_a_process(monkeypatch)
     without_syncing(monkeypatch)
 
 
@@ -348,7 +346,7 @@ def test_what_is_no_job_is_set_aside(
     assert [path.name for path in inside(root, "claimed")] == [spool._name]
 
 
-@pytest.mark.parametrize("number", range(13))
+@pytest.mark.parametrize("number", range(14))
 def test_a_disk_that_fails_meanwhile(
     spool: DirectorySpool,
     opened: Callable[[], DirectorySpool],
@@ -365,7 +363,7 @@ def test_a_disk_that_fails_meanwhile(
     disk = spool._disk
     assert isinstance(disk, FailingDisk)
     disk.fail(number)
-    if number < 12:
+    if number < 13:
         with pytest.raises(OSError, match="injected"):
             spool.rescue(no_limit)
     else:

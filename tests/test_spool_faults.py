@@ -24,7 +24,6 @@ from tests.spooling import (
     claimed,
     contents,
     die,
-    each_a_process,
     ended,
     failing_spool,
     inside,
@@ -39,7 +38,6 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    each_a_process(monkeypatch)
     without_syncing(monkeypatch)
 
 

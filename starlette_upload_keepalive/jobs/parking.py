@@ -22,10 +22,13 @@ from .work import Work
 # How often to look for what others have released, and whether others have ended, in seconds.
 _LOOK = 1.0
 _RESCUE = 5.0
+# How many times as long as a look has taken to leave the spool alone then: the looks of one that
+# holds very many jobs are not to take all of the processor.
+_REST = 3
 # How many waiting jobs are known at a time, and how many of each handler a look brings; the rest is
 # only on the disk.
 _MOST_KNOWN = 1000
-_MOST = 200
+_MOST = 500
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -219,13 +222,16 @@ class Parking:
     async def _watch(self, scope: anyio.CancelScope) -> None:
         with scope:
             while True:
+                began = anyio.current_time()
                 try:
                     await self._look()
                 except OSError:
                     logger.exception("The spool can't be looked at; that is tried again.")
+                rest = _REST * (anyio.current_time() - began)
                 self._wanted = anyio.Event()
-                with anyio.move_on_after(_LOOK):
+                with anyio.move_on_after(max(_LOOK, rest)):
                     await self._wanted.wait()
+                    await anyio.sleep(rest)
 
     async def _look(self) -> None:
         now = anyio.current_time()

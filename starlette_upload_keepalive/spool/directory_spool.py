@@ -46,10 +46,9 @@ from .layout import (
     draft_of,
     folder_of,
     lock_of,
-    owner_name,
+    random_name,
 )
 from .owned import OwnedJobs
-from .process_mark import process_mark
 from .rescue import Rescue, publish_children
 from .root import check_root
 from .shared_sync import SharedSync
@@ -113,7 +112,7 @@ class DirectorySpool:
         self._disk = Disk(self.root)
         self._storage: Storage
         self._sweeping: Sweeping
-        self._process = self._name = ""
+        self._name = ""
         self._lock: int | None = None
         self._owned = OwnedJobs()
         self._failure: OSError | None = None
@@ -150,9 +149,8 @@ class DirectorySpool:
 
     def _become_owner(self) -> None:
         disk = self._disk
-        self._process = process_mark()
         while self._lock is None:
-            self._name = owner_name(self._process)
+            self._name = random_name()
             # Before the folder: one without a lock is that of an owner who has ended. Whoever
             # looks for such has the lock if he sees the file before we have locked it.
             self._lock = disk.lock(lock_of(self._name), create=True)
@@ -342,7 +340,7 @@ class DirectorySpool:
 
     def rescue(self, limit_of: CrashLimit) -> int:
         """Let the jobs be claimed of owners that have ended."""
-        rescue = Rescue(self._disk, self._process, limit_of)
+        rescue = Rescue(self._disk, limit_of)
         rescue.run()
         return rescue.rescued
 

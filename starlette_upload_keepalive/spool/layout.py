@@ -46,16 +46,6 @@ def random_name() -> str:
     return secrets.token_hex(16)
 
 
-def owner_name(process: str) -> str:
-    """Return a name for an owner: 16 random hex digits, and the mark of its process."""
-    return secrets.token_hex(8) + process
-
-
-def is_of_process(owner: str, process: str) -> bool:
-    """Tell whether an owner is one of that process."""
-    return owner.endswith(process)
-
-
 def draft_of(name: str) -> str:
     """Return what is called that way while it is being written."""
     return _UNPUBLISHED + name

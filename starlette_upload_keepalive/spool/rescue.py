@@ -24,7 +24,6 @@ from .layout import (
     folder_of,
     is_accept,
     is_draft,
-    is_of_process,
     is_owner,
     lock_of,
 )
@@ -38,14 +37,11 @@ class Rescue:
 
     Args:
         disk: Where.
-        process: The mark of the process that looks. Locks of its own must not be touched:
-            to close a file lets go of all that the process has locked in it (fcntl(2)).
         limit_of: With how many crashes a job is given up.
     """
 
-    def __init__(self, disk: Disk, process: str, limit_of: CrashLimit) -> None:
+    def __init__(self, disk: Disk, limit_of: CrashLimit) -> None:
         self._disk = disk
-        self._process = process
         self._limit_of = limit_of
         self.rescued: int = 0
 
@@ -59,8 +55,7 @@ class Rescue:
         locks = {name.removesuffix(LOCK) for name in disk.names(OWNERS) if name.endswith(LOCK)}
         # After the locks: an owner makes its lock first.
         for owner in sorted(filter(is_owner, locks | set(disk.names(CLAIMED)))):
-            if not is_of_process(owner, self._process):
-                self._rescue_from(owner, has_lock=owner in locks)
+            self._rescue_from(owner, has_lock=owner in locks)
 
     def _rescue_from(self, owner: str, *, has_lock: bool) -> None:
         disk = self._disk

@@ -233,7 +233,6 @@ def by_the_model(first: int = 1) -> Generator[None, None, None]:
         patch.object(secrets, "token_hex", token_hex),
         patch.object(time, "time", lambda: NOW),
         patch.object(directory_spool, "check_root", check_nothing),
-        patch.object(directory_spool, "process_mark", lambda: token_hex(8)),
         patch.object(logging.getLogger("starlette_upload_keepalive"), "disabled", True),
     ):
         yield
