@@ -33,8 +33,8 @@ from .jobs.spool import Spool
 from .jobs.stage import NOT_RUNNING
 from .jobs.stats import Stats
 
-# Accepts wait for the disk: many at once share its time.
-_SPOOL_THREADS = 16
+# They wait for the disk: many at once share its time.
+_SPOOL_THREADS = 64
 
 AnyHandler = Handler[Any, Any, Any, Any]
 

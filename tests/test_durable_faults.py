@@ -166,7 +166,8 @@ async def test_cancelled_while_it_is_given_back(
 
     async with at_work(uploads):
         first = await enqueue(handler)
-        second = await enqueue(handler)  # it is on its way to the spool
+        second = await enqueue(handler)
+        parking(uploads)._give_back_all()  # it is on its way to the spool
         assert second in parking(uploads)._giving_back
         assert uploads.jobs.cancel(second.id)
         await until(lambda: second.done)

@@ -19,6 +19,8 @@ from starlette_upload_keepalive import (
     Upload,
     Uploads,
 )
+from starlette_upload_keepalive.jobs import parking as parking_module
+from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.running import at_work
 from tests.sites import reading
@@ -52,9 +54,8 @@ async def test_those_without_a_place_wait_on_the_disk(root: Path, run_in: str) -
     handler: Any = uploads.handler()(thread if run_in == "thread" else loop)
     async with at_work(uploads):
         jobs = [await enqueue(handler, b"x" * size) for size in range(20)]
-        await until(lambda: len(entries(root, "ready")) == 19)
-        assert states(root, "claimed") == "r"
-        assert [job._has_uploads for job in jobs] == [True] + [False] * 19
+        await until(lambda: [job._has_uploads for job in jobs] == [True] + [False] * 19)
+        assert (states(root, "ready"), states(root, "claimed")) == ("w" * 19, "r")
         opened.set()
         opened_on_loop.set()
         await finish_jobs(uploads)
@@ -62,6 +63,37 @@ async def test_those_without_a_place_wait_on_the_disk(root: Path, run_in: str) -
         assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 20
     assert states(root, "done") == "s" * 20
     assert files_left(root) == []
+
+
+async def test_a_place_before_long_needs_no_way_over_the_disk(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = durable(root, handler_tasks=1)
+    release, released = DirectorySpool.release, list[str]()
+
+    def watched(spool: DirectorySpool, job_id: str, standing: Standing) -> None:
+        released.append(job_id)
+        release(spool, job_id, standing)
+
+    monkeypatch.setattr(DirectorySpool, "release", watched)
+    monkeypatch.setattr(parking_module, "_LOOK", 60)
+    monkeypatch.setattr(parking_module, "_MOST_HERE", 2)
+    opened = anyio.Event()
+
+    @uploads.handler()
+    async def handler(upload: Upload) -> None:
+        await opened.wait()
+
+    async with at_work(uploads):
+        await until(lambda: parking(uploads)._next_parking)
+        runs, *stay, beyond = [await enqueue(handler) for _ in range(4)]
+        await until(lambda: released)
+        uploads.jobs.cancel(stay[0].id)
+        last = await enqueue(handler)  # there is room once more
+        opened.set()
+        await finish_jobs(uploads)
+    assert released == [beyond.id]
+    assert [job.state for job in (runs, stay[1], beyond, last)] == [JobState.SUCCEEDED] * 4
 
 
 async def test_job_that_waits_on_the_disk_can_be_waited_for(root: Path) -> None:

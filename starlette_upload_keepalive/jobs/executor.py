@@ -109,11 +109,10 @@ class Executor:
             return True
         if job not in self._running:  # else it goes on once its callback has ended
             job._wait_for_turn()
-            turns = self._turns[job._work.run_in]
-            turns.add(job)
+            self._turns[job._work.run_in].add(job)
             self.start_waiting()
-            if self._parking is not None and turns.remove(job):
-                self._parking.park(job)
+            if self._parking is not None and job not in self._running:
+                self._parking.stay(job)
         return True
 
     def cancel(self, job: Job[Any]) -> bool:

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from .alarms import Alarm, Alarms
 from .changes import Changes
 from .job import Job
+from .job_state import JobState
 from .keeper import Keeper
 from .parked_job import ParkedJob
 from .turns import Turns
@@ -25,6 +26,9 @@ _RESCUE = 5.0
 # How many times as long as a look has taken to leave the spool alone then: the looks of one that
 # holds very many jobs are not to take all of the processor.
 _REST = 3
+# How many jobs may wait here for a place until the next look, before they are given back: most get
+# one by then, and need not be written and read once more.
+_MOST_HERE = 100
 # How many waiting jobs are known at a time, and how many of each handler a look brings; the rest is
 # only on the disk.
 _MOST_KNOWN = 1000
@@ -71,12 +75,13 @@ class Parking:
         self._watching: anyio.CancelScope | None = None
         self._known: dict[str, ParkedJob] = {}
         self._delayed: dict[str, Alarm] = {}  # those of them that are not due
+        self._staying: list[Job[Any]] = []
         self._giving_back = set[Job[Any]]()
         self._claims = 0  # under way
         self._tasks: TaskGroup | None = None
         self._is_open = True
         self._more = True  # on the disk, or perhaps
-        self._next_rescue = 0.0
+        self._next_parking = self._next_rescue = 0.0
         self._wanted = anyio.Event()
 
     @property
@@ -99,8 +104,9 @@ class Parking:
             self._watching.cancel()
 
     def close(self) -> None:
-        """Claim no more: others do."""
+        """Claim no more, and give back what waits: others claim it."""
         self._is_open = False
+        self._give_back_all()
         self._known.clear()
         for alarm in self._delayed.values():
             self._alarms.cancel(alarm)
@@ -156,9 +162,22 @@ class Parking:
         self._tasks.start_soon(self._cancel, parked)
         return True
 
-    def park(self, job: Job[Any]) -> None:
-        """Give a job back that has no place here."""
-        if self._tasks is not None:
+    def stay(self, job: Job[Any]) -> None:
+        """Let a job wait here that has no place, and give it back if it has none before long."""
+        if len(self._staying) >= _MOST_HERE:
+            self._staying = [each for each in self._staying if each.state is JobState.WAITING]
+        if self._is_open and len(self._staying) < _MOST_HERE:
+            self._staying.append(job)
+        else:
+            self._give_back(job)
+
+    def _give_back_all(self) -> None:
+        staying, self._staying = self._staying, []
+        for job in staying:
+            self._give_back(job)
+
+    def _give_back(self, job: Job[Any]) -> None:
+        if self._tasks is not None and self._places.turns_of(job._work).remove(job):
             self._giving_back.add(job)
             self._tasks.start_soon(self._park, job)
 
@@ -235,6 +254,9 @@ class Parking:
 
     async def _look(self) -> None:
         now = anyio.current_time()
+        if now >= self._next_parking:
+            self._next_parking = now + _LOOK
+            self._give_back_all()
         if now >= self._next_rescue:
             # Not all processes at the same time.
             self._next_rescue = now + _RESCUE * random.uniform(0.8, 1.2)  # noqa: S311
