@@ -8,7 +8,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import accept, handlers, machine, overhead, parse, peers, report, save, server, stall, upload
+from . import (
+    accept,
+    backlog,
+    handlers,
+    machine,
+    overhead,
+    parse,
+    peers,
+    report,
+    save,
+    server,
+    stall,
+    upload,
+)
 from .measure import Bench
 
 BENCHMARKS = {
@@ -20,6 +33,7 @@ BENCHMARKS = {
     "overhead": overhead.run,
     "handlers": handlers.run,
     "accept": accept.run,
+    "backlog": backlog.run,
     "server": server.run,
 }
 

@@ -201,7 +201,7 @@ def _handle(path: str) -> None:
 @asynccontextmanager
 async def _bare_fsync(place: Path) -> AsyncGenerator[Post, None]:
     """Write a file and sync it and its directory, in a thread: the least that any could do."""
-    limiter = CapacityLimiter(16)
+    limiter = CapacityLimiter(64)
 
     async def post() -> None:
         await anyio.to_thread.run_sync(partial(_write_synced, place), limiter=limiter)
