@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette_upload_keepalive.files.upload import Upload
@@ -76,7 +76,8 @@ class JobRecord:
     def to_json(self) -> bytes:
         """Return it as JSON."""
         # Names that clients give may hold lone surrogates: escaped, they are JSON all the same.
-        return json.dumps({"format": FORMAT, **asdict(self)}).encode("ascii")
+        files = [vars(file) for file in self.files]
+        return json.dumps({"format": FORMAT, **vars(self), "files": files}).encode("ascii")
 
     @classmethod
     def from_json(cls, text: bytes) -> JobRecord:
