@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from anyio import CancelScope
@@ -234,8 +234,8 @@ class Executor:
             while (waiting := turns.claim()) is not None:
                 if isinstance(waiting, Job):
                     self._start(waiting, self._tasks)
-                elif self._parking is not None:
-                    self._parking.claim(waiting)
+                else:  # none stands in for a job but what the parking has lined up
+                    cast("Parking", self._parking).claim(waiting, self._tasks)
 
     def start_claimed(self, job: Job[Any] | None, parked: ParkedJob) -> None:
         """Start a job that has its place already, or free the place if it was not to be had."""
@@ -333,10 +333,10 @@ class Executor:
         elif verdict.state is JobState.DISCARDED:
             job._give_up(verdict.gave_up)
         elif verdict.state is JobState.DELAYED:
-            if parked is None:
-                self._delayed[job] = self._alarms.after(verdict.wait, partial(self.hurry, job))
-            elif self._parking is not None:
+            if self._parking is not None and parked is not None:
                 self._parking.add(parked)
+            else:
+                self._delayed[job] = self._alarms.after(verdict.wait, partial(self.hurry, job))
             job._delay(verdict.wait, error)
         else:
             raised = None if isinstance(error, Stopped) else error

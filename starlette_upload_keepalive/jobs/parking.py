@@ -72,7 +72,7 @@ class Parking:
         self._keeper = keeper
         self._places = places
         self._alarms = alarms
-        self._watching: anyio.CancelScope | None = None
+        self._watching = anyio.CancelScope()
         self._known: dict[str, ParkedJob] = {}
         self._delayed: dict[str, Alarm] = {}  # those of them that are not due
         self._staying: list[Job[Any]] = []
@@ -94,14 +94,12 @@ class Parking:
     def start(self, tasks: TaskGroup) -> None:
         """Look for what others have released or left, in a task of that group, until `stop`."""
         self._tasks = tasks
-        self._watching = anyio.CancelScope()
-        tasks.start_soon(self._watch, self._watching)
+        tasks.start_soon(self._watch)
 
     def stop(self) -> None:
         """Look no more."""
         self._tasks = None
-        if self._watching is not None:
-            self._watching.cancel()
+        self._watching.cancel()
 
     def close(self) -> None:
         """Claim no more, and give back what waits: others claim it."""
@@ -181,11 +179,10 @@ class Parking:
             self._giving_back.add(job)
             self._tasks.start_soon(self._park, job)
 
-    def claim(self, parked: ParkedJob) -> None:
+    def claim(self, parked: ParkedJob, tasks: TaskGroup) -> None:
         """Claim a job that was given a place, and have it started."""
-        if self._tasks is not None:
-            self._claims += 1
-            self._tasks.start_soon(self._claim, parked)
+        self._claims += 1
+        tasks.start_soon(self._claim, parked)
 
     async def _park(self, job: Job[Any]) -> None:
         released = False
@@ -238,8 +235,8 @@ class Parking:
         """Look at once for what others have released."""
         self._wanted.set()
 
-    async def _watch(self, scope: anyio.CancelScope) -> None:
-        with scope:
+    async def _watch(self) -> None:
+        with self._watching:
             while True:
                 began = anyio.current_time()
                 try:
