@@ -230,7 +230,10 @@ class Keeper:
                 return handler._claimed(claimed)
             self._history.add(known)
             known._unpark(claimed)
+            asked = known._stop_reason == "asked"  # meanwhile
             known._wait_for_turn()
+            if asked:
+                known._stop("asked")
             return known
         finally:
             let_go_of_all(claimed.uploads)

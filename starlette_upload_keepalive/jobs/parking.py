@@ -155,7 +155,8 @@ class Parking:
         if delayed is not None:
             self._alarms.cancel(delayed)
         elif not self._places.turns_of(parked._work).remove(parked):  # it is just being claimed
-            return False
+            job._stop("asked")
+            return True
         self._claims += 1
         self._tasks.start_soon(self._cancel, parked)
         return True

@@ -1,0 +1,139 @@
+"""Jobs on their way from a place to the spool or back, when something else happens meanwhile."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from starlette_upload_keepalive import DirectorySpool, Job, JobState, Upload, Uploads
+from tests.running import at_work
+from tests.spooled import durable, enqueue, make_root, parking, states, until
+from tests.stored import Gate
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_root(tmp_path)
+
+
+class Held:
+    """A handler with one place, whose jobs wait until they may go on."""
+
+    def __init__(self, root: Path, **options: Any) -> None:
+        self.uploads: Uploads = durable(root, handler_tasks=1, **options)
+        self.opened = anyio.Event()
+        self.began: list[str] = []
+        self.handler: Any = self.uploads.handler(name="work")(self._work)
+
+    async def _work(self, upload: Upload) -> str:
+        self.began.append((await upload.read()).decode())
+        await self.opened.wait()
+        return "here"
+
+    async def give_back_another(self) -> Job[Any]:
+        job = await enqueue(self.handler, b"2")
+        parking(self.uploads)._give_back_all()
+        return job
+
+    def is_closed(self) -> bool:
+        return self.uploads._runner is not None and not parking(self.uploads)._is_open
+
+    def is_stopping(self) -> bool:
+        runner = self.uploads._runner
+        return runner is not None and runner.executor._is_stopping
+
+    async def one_runs_and_one_is_parked(self) -> tuple[Job[Any], Job[Any]]:
+        first, second = await enqueue(self.handler, b"1"), await self.give_back_another()
+        known = parking(self.uploads)._known
+        await until(lambda: self.began == ["1"] and second.id in known)
+        return first, second
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, step: str) -> Gate:
+    """Hold the threads that take a step of the spool."""
+    gate = Gate()
+    monkeypatch.setattr(DirectorySpool, step, gate.before(getattr(DirectorySpool, step)))
+    return gate
+
+
+@asynccontextmanager
+async def meanwhile(call: Callable[[], Coroutine[Any, Any, object]]) -> AsyncGenerator[None, None]:
+    """Run a task beside the block, and wait for it."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.wait_all_tasks_blocked()
+        yield
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "of the test")
+
+
+# Cancelled
+
+
+async def test_cancelled_while_it_is_claimed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was told to be cancelled does not run."""
+    held = Held(root)
+    async with at_work(held.uploads):
+        first, second = await held.one_runs_and_one_is_parked()
+        gate = hold(monkeypatch, "claim")
+        held.opened.set()
+        await gate.entered()
+        assert held.uploads.jobs.cancel(second.id)
+        gate.open()
+        await first.wait()
+        await second.wait()
+        await until(lambda: states(root, "done") == "cs")
+        assert not held.uploads.jobs.cancel(second.id)
+    assert second.state is JobState.CANCELLED
+    assert held.began == ["1"]
+
+
+async def test_cancelled_twice_while_it_is_claimed_for_that(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(root)
+    async with at_work(held.uploads):
+        first, second = await held.one_runs_and_one_is_parked()
+        gate = hold(monkeypatch, "claim")
+        for _ in range(2):
+            assert held.uploads.jobs.cancel(second.id)
+            await gate.entered()
+        gate.open()
+        await second.wait()
+        held.opened.set()
+        await first.wait()
+    assert (second.state, states(root, "done")) == (JobState.CANCELLED, "cs")
+    assert held.began == ["1"]
+
+
+async def test_what_another_process_claims_first_is_not_cancelled(root: Path) -> None:
+    """Who waits for it is told what came of it there."""
+    held = Held(root)
+    other = durable(root)
+
+    @other.handler(name="work")
+    async def elsewhere(upload: Upload) -> str:
+        return "there"
+
+    async with at_work(held.uploads):
+        _, second = await held.one_runs_and_one_is_parked()
+        async with meanwhile(second.wait):
+            async with at_work(other):
+                await until(lambda: states(root, "done") == "s")
+            assert held.uploads.jobs.cancel(second.id)
+            await until(lambda: not parking(held.uploads)._claims)
+            assert not second.done
+            parking(held.uploads).look_soon()
+        held.opened.set()
+    assert (second.state, second.result) == (JobState.SUCCEEDED, "there")
+    assert states(root, "done") == "ss"
