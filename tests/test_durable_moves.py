@@ -137,3 +137,45 @@ async def test_what_another_process_claims_first_is_not_cancelled(root: Path) ->
         held.opened.set()
     assert (second.state, second.result) == (JobState.SUCCEEDED, "there")
     assert states(root, "done") == "ss"
+
+
+# The app ends
+
+
+async def test_job_that_is_not_taken_back_is_run_at_the_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P8: nobody else can, and there is a grace period."""
+    held = Held(root)
+
+    async def open_at_the_end() -> None:
+        await until(held.is_closed)
+        held.opened.set()
+
+    monkeypatch.setattr(DirectorySpool, "release", fail)
+    async with meanwhile(open_at_the_end), at_work(held.uploads):
+        first, second = await enqueue(held.handler, b"1"), await held.give_back_another()
+        await until(lambda: "its spool did not take it back" in caplog.text)
+    assert (first.result, second.result) == ("here", "here")
+    assert states(root, "done") == "ss"
+
+
+# The spool fails
+
+
+async def test_what_is_not_taken_back_gets_the_place_that_is_free_meanwhile(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(root)
+    gate = Gate()
+    async with at_work(held.uploads):
+        first = await enqueue(held.handler, b"1")
+        monkeypatch.setattr(DirectorySpool, "release", gate.before(fail))
+        second = await held.give_back_another()
+        await gate.entered()
+        held.opened.set()
+        await first.wait()
+        await until(lambda: not held.uploads.stats().busy_tasks)
+        gate.open()
+        assert (await second.wait()).result == "here"
+    assert states(root, "done") == "ss"

@@ -237,6 +237,14 @@ class Executor:
                 else:  # none stands in for a job but what the parking has lined up
                     cast("Parking", self._parking).claim(waiting, self._tasks)
 
+    def wait_here(self, job: Job[Any]) -> None:
+        """Let a job wait for its turn that the spool did not take back."""
+        if self._is_stopping:
+            self._lose(job)
+        else:
+            self._turns[job._work.run_in].add(job)
+            self.start_waiting()
+
     def start_claimed(self, job: Job[Any] | None, parked: ParkedJob) -> None:
         """Start a job that has its place already, or free the place if it was not to be had."""
         if job is not None and self._tasks is not None and not self._is_stopping:

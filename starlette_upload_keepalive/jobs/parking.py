@@ -50,6 +50,10 @@ class Places(Protocol):
         """Give free places to those whose turn it is."""
         ...
 
+    def wait_here(self, job: Job[Any]) -> None:
+        """Let a job wait for its turn that the spool did not take back."""
+        ...
+
     def start_claimed(self, job: Job[Any] | None, parked: ParkedJob) -> None:
         """Start a job that has its place already, or free the place if it was not to be had."""
         ...
@@ -195,7 +199,7 @@ class Parking:
         finally:
             self._giving_back.remove(job)
             if not released:
-                self._places.turns_of(job._work).add(job)
+                self._places.wait_here(job)
             if job._stop_reason == "asked":  # meanwhile
                 self._places.cancel(job)
             self._places.changes.notice()
