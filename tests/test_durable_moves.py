@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 from starlette_upload_keepalive import DirectorySpool, Job, JobState, Upload, Uploads
+from starlette_upload_keepalive.events import JobEvent, JobReleased
 from tests.running import at_work
-from tests.spooled import durable, enqueue, make_root, parking, states, until
+from tests.spooled import durable, enqueue, make_root, names, parking, states, until
 from tests.stored import Gate
 
 pytestmark = pytest.mark.anyio
@@ -160,6 +161,25 @@ async def test_job_that_is_not_taken_back_is_run_at_the_end(
     assert states(root, "done") == "ss"
 
 
+async def test_after_a_drain_what_waits_on_the_disk_is_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was cut off is to be found first."""
+    events: list[JobEvent] = []
+    held = Held(root, grace_period=0, hooks=[events.append])
+    async with at_work(held.uploads):
+        first, _ = await held.one_runs_and_one_is_parked()
+        with monkeypatch.context() as patch:
+            patch.setattr(DirectorySpool, "waiting", fail)
+            await held.uploads.drain()
+            await until(lambda: held.began == ["1", "2"])
+        held.opened.set()
+        parking(held.uploads).look_soon()
+        await until(lambda: states(root, "done") == "ss")
+    assert held.began == ["1", "2", "1"]
+    assert [event.job_id for event in events if isinstance(event, JobReleased)] == [first.id]
+
+
 # The spool fails
 
 
@@ -179,3 +199,27 @@ async def test_what_is_not_taken_back_gets_the_place_that_is_free_meanwhile(
         gate.open()
         assert (await second.wait()).result == "here"
     assert states(root, "done") == "ss"
+
+
+async def test_drain_ends_although_a_job_is_not_taken_back(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P8: that is tried once more, and the job does not start any more."""
+    held = Held(root, grace_period=0)
+    gate, release = Gate(), DirectorySpool.release
+
+    async def open_at_the_end() -> None:
+        await until(held.is_stopping)
+        monkeypatch.setattr(DirectorySpool, "release", release)
+        gate.open()
+
+    async with meanwhile(open_at_the_end), at_work(held.uploads):
+        await enqueue(held.handler, b"1")
+        await until(lambda: held.began)
+        monkeypatch.setattr(DirectorySpool, "release", gate.before(fail))
+        await held.give_back_another()
+        await gate.entered()
+    assert "its spool did not take it back" in caplog.text
+    assert held.began == ["1"]
+    await until(lambda: states(root, "ready") == "ww")
+    assert names(root, "owners") == []

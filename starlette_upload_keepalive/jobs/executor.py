@@ -170,16 +170,19 @@ class Executor:
     async def stop_all(self) -> None:
         """Lose the jobs that wait, cancel those on the event loop, leave the threads behind.
 
+        Those that wait in the spool go on waiting there.
+
         Cancellation: leaves the rest to `lose_the_rest`.
         """
         self._is_stopping = True
         try:
             self._stop_all()
             self.changes.notice()
-            while self.busy:
+            while self._running or (self._parking is not None and self._parking.moving):
                 await self.changes.wait()
         finally:
             self._is_stopping = False
+            self.start_waiting()  # what stays in the spool
 
     def lose_the_rest(self) -> None:
         """Tell of the jobs that the cancelled task group has not ended."""
@@ -191,9 +194,11 @@ class Executor:
 
     def _stop_all(self) -> None:
         for turns in self._turns.values():
-            for job in turns.take_all():
-                if isinstance(job, Job):
-                    self._lose(job)
+            for waiting in turns.take_all():
+                if isinstance(waiting, Job):
+                    self._lose(waiting)
+                else:
+                    turns.add(waiting)
         for job in list(self._delayed):
             self._take_delayed(job)
             job._cancel("shutdown")
@@ -228,7 +233,7 @@ class Executor:
 
     def start_waiting(self) -> None:
         """Give free places to those whose turn it is."""
-        if self._tasks is None:
+        if self._tasks is None or self._is_stopping:
             return
         for turns in self._turns.values():
             while (waiting := turns.claim()) is not None:

@@ -91,9 +91,12 @@ class Parking:
     @property
     def busy(self) -> bool:
         """Whether jobs wait in the spool, as far as is known, or are on their way."""
-        if self._giving_back or self._claims:
-            return True
-        return self._is_open and (self._more or bool(self._known))
+        return self.moving or (self._is_open and (self._more or bool(self._known)))
+
+    @property
+    def moving(self) -> bool:
+        """Whether jobs are on their way to the spool or from it."""
+        return bool(self._giving_back or self._claims)
 
     def start(self, tasks: TaskGroup) -> None:
         """Look for what others have released or left, in a task of that group, until `stop`."""
