@@ -23,7 +23,7 @@ from starlette_upload_keepalive import (
 from starlette_upload_keepalive.jobs import parking as parking_module
 from starlette_upload_keepalive.jobs.accepting import Accept
 from starlette_upload_keepalive.jobs.keeper import Keeper
-from starlette_upload_keepalive.jobs.record import handler_key
+from starlette_upload_keepalive.jobs.record import Standing, handler_key
 from starlette_upload_keepalive.jobs.spool import Ending
 from tests.asgi import send_request
 from tests.running import at_work
@@ -280,12 +280,22 @@ async def test_a_handler_whose_key_another_has(root: Path, monkeypatch: pytest.M
     async with at_work(uploads):
         await enqueue(endless)
         await until(lambda: states(root, "claimed") == "r")
+    before = entries(root, "ready")
     later = durable(root)
     handler = later.handler(name="second")(reading)
     monkeypatch.setattr(handler, "key", handler_key("first"))
+    given_back: list[str] = []
+    release = DirectorySpool.release
+
+    def noting(spool: DirectorySpool, job_id: str, standing: Standing) -> None:
+        release(spool, job_id, standing)
+        given_back.append(job_id)
+
+    monkeypatch.setattr(DirectorySpool, "release", noting)
     async with at_work(later):
-        await until(lambda: states(root, "ready") == "w" and not parking(later)._claims)
+        await until(lambda: given_back)
         assert list(later.jobs) == []
+    assert entries(root, "ready") == before
     assert names(root, "claimed") == []
 
 

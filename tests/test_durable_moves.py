@@ -14,7 +14,8 @@ import pytest
 from starlette_upload_keepalive import DirectorySpool, Job, JobState, Upload, Uploads
 from starlette_upload_keepalive.events import JobEvent, JobReleased
 from tests.running import at_work
-from tests.spooled import durable, enqueue, make_root, names, parking, states, until
+from tests.sites import reading
+from tests.spooled import durable, enqueue, entries, make_root, names, parking, states, until
 from tests.stored import Gate
 
 pytestmark = pytest.mark.anyio
@@ -143,6 +144,39 @@ async def test_what_another_process_claims_first_is_not_cancelled(root: Path) ->
 # The app ends
 
 
+async def test_app_is_cancelled_while_a_job_waits_on_the_disk(root: Path) -> None:
+    """P8: neither is lost."""
+    held = Held(root)
+    with anyio.CancelScope() as scope:
+        async with at_work(held.uploads):
+            await held.one_runs_and_one_is_parked()
+            scope.cancel()
+    assert [entry.standing.attempts for entry in entries(root, "ready")] in ([0, 1], [1, 0])
+    assert names(root, "claimed") == names(root, "owners") == []
+
+
+async def test_app_ends_while_a_job_is_claimed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8: the job does not start any more, and waits for the next process."""
+    held = Held(root, grace_period=0)
+    gate = Gate()
+
+    async def open_at_the_end() -> None:
+        await until(held.is_stopping)
+        gate.open()
+
+    async with meanwhile(open_at_the_end), at_work(held.uploads):
+        first, second = await held.one_runs_and_one_is_parked()
+        monkeypatch.setattr(DirectorySpool, "claim", gate.before(DirectorySpool.claim))
+        held.opened.set()
+        await first.wait()
+        await gate.entered()
+    assert (held.began, second.done) == (["1"], False)
+    (entry,) = entries(root, "ready")
+    assert (entry.id, entry.standing.attempts) == (second.id, 0)
+    assert names(root, "claimed") == names(root, "owners") == []
+    assert held.uploads.stats().open_uploads == 0
+
+
 async def test_job_that_is_not_taken_back_is_run_at_the_end(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -223,3 +257,47 @@ async def test_drain_ends_although_a_job_is_not_taken_back(
     assert held.began == ["1"]
     await until(lambda: states(root, "ready") == "ww")
     assert names(root, "owners") == []
+
+
+async def test_claim_that_fails_of_a_job_from_an_earlier_start(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next look finds it again."""
+    held = Held(root, grace_period=0)
+    async with at_work(held.uploads):
+        await held.one_runs_and_one_is_parked()
+    later = durable(root)
+    later.handler(name="work")(reading)
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectorySpool, "claim", fail)
+        async with at_work(later):
+            await until(lambda: "could not be claimed" in caplog.text)
+            assert list(later.jobs) == []
+            patch.undo()
+            parking(later).look_soon()
+            await until(lambda: {job.result for job in later.jobs} == {"1", "2"})
+    assert states(root, "done") == "ss"
+
+
+# Who waits for it here
+
+
+async def test_looked_for_elsewhere_while_it_is_done_here(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once."""
+    held = Held(root)
+    async with at_work(held.uploads):
+        _, second = await held.one_runs_and_one_is_parked()
+        async with meanwhile(second.wait):
+            gate = hold(monkeypatch, "find")
+            parking(held.uploads).look_soon()
+            await gate.entered()
+            held.opened.set()
+        await until(lambda: states(root, "done") == "ss")
+        told = second.finished_at
+        gate.open()
+        assert (await (await enqueue(held.handler, b"3")).wait()).result == "here"
+        parking(held.uploads).look_soon()
+        await anyio.wait_all_tasks_blocked()
+        assert (second.result, second.finished_at) == ("here", told)

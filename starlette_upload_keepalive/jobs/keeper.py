@@ -290,7 +290,7 @@ class Keeper:
     def learn(self, kept: KeptJob) -> None:
         """Let those who wait for a job know what came of it in another process."""
         job = self._given_back.pop(kept.id, None)
-        if job is not None and kept.ending is not None:
+        if job is not None:  # else it was done here meanwhile
             self._history.add(job)
             job.attempt = kept.attempt
             job.result, job.error = kept.result, kept.error
