@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -99,6 +100,22 @@ class CountsNoAttempt(MemorySpool):
         super().start(job_id)
         job = self._jobs[job_id]
         job.standing = replace(job.standing, attempts=0)
+
+
+class InterruptsNothing(MemorySpool):
+    def interrupt(self, job_id: str) -> None:
+        self._ours(job_id)
+
+
+class InterruptsForAnybody(MemorySpool):
+    def interrupt(self, job_id: str) -> None:
+        self.release(job_id, self._jobs[job_id].standing)
+
+
+class InterruptsAnything(MemorySpool):
+    def interrupt(self, job_id: str) -> None:
+        with suppress(KeyError):
+            super().interrupt(job_id)
 
 
 class ForgetsErrors(MemorySpool):
@@ -220,6 +237,9 @@ BROKEN: dict[type[MemorySpool], str] = {
     ClaimsWithoutNames: "the files of a claimed job have their filename, headers and field",
     StartsAnything: "a released job belongs to nobody: start() is a KeyError",
     CountsNoAttempt: "start() counts an attempt",
+    InterruptsNothing: "a job that is interrupted is waiting",
+    InterruptsForAnybody: "a job that is interrupted stays ours, and is not in waiting()",
+    InterruptsAnything: "start(), interrupt(), release() and finish() of another's: KeyError",
     ForgetsErrors: "find() tells what came of a job",
     FinishesFirst: "finish() keeps all children and the end of their parent, or none of it",
     LosesChildren: "children belong to the owner of their parent",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from starlette_upload_keepalive.jobs.memory_spool import MemorySpool
-from starlette_upload_keepalive.jobs.spool import (
-    Spool,
-)
+from starlette_upload_keepalive.jobs.record import Standing
+from starlette_upload_keepalive.jobs.spool import ClaimedJob, NewJob, Spool, WaitingJob
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.testing import check_spool
 from tests.broken_spools import (
@@ -95,6 +96,38 @@ class Shared(MemorySpool):
         other = cls()
         other._jobs, other._lock = spool._jobs, spool._lock
         return other
+
+
+class SharedFairly(Shared):
+    """One whose owners know what is theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own: set[str] = set()
+
+    def accept(self, jobs: Sequence[NewJob]) -> None:
+        super().accept(jobs)
+        self._own.update(job.record.id for job in jobs)
+
+    def claim(self, job: WaitingJob) -> ClaimedJob | None:
+        claimed = super().claim(job)
+        if claimed is not None:
+            self._own.add(job.id)
+        return claimed
+
+    def release(self, job_id: str, standing: Standing) -> None:
+        super().release(job_id, standing)
+        self._own.discard(job_id)
+
+    def _ours(self, job_id: str) -> Any:
+        if job_id not in self._own:
+            raise KeyError(job_id)
+        return super()._ours(job_id)
+
+
+def test_owners_that_share_what_ends_with_the_process() -> None:
+    """What waits need not outlive one that closes, and nobody is to be rescued."""
+    check_spool(SharedFairly, beside=SharedFairly.beside)
 
 
 def test_a_spool_whose_owners_do_not_know_each_other() -> None:

@@ -208,8 +208,8 @@ class Spool(Protocol):
     def interrupt(self, job_id: str) -> None:
         """Note that a job of ours is cut off by the end of its app, and may run on meanwhile.
 
-        It stays ours, so that it is not run twice at a time; but our end is no crash
-        of it any more.
+        It stays ours, so that it is not run twice at a time; but it is waiting, and
+        our end is no crash of it any more.
 
         Raises:
             KeyError: It is not ours.

@@ -126,6 +126,19 @@ def _runs_again(case: Case) -> None:
         expect(state_of(spool, job) is JobState.DELAYED, "a job that is not due yet is delayed")
 
 
+def _interrupts(case: Case) -> None:
+    spool, job = case.spool, case.accepted()
+    spool.start(job.record.id)
+    spool.interrupt(job.record.id)
+    expect(state_of(spool, job) is JobState.WAITING, "a job that is interrupted is waiting")
+    expect(not spool.waiting(), "a job that is interrupted stays ours, and is not in waiting()")
+    spool.release(job.record.id, Standing(LONG_AGO, 1))
+    claimed = there(
+        case.claim(waiting_job(spool, job)), "a job may be claimed that was interrupted"
+    )
+    check_bytes(claimed, job, b"data")
+
+
 def _finishes(case: Case) -> None:
     spool = case.spool
     for state in sorted(DONE):
@@ -143,6 +156,7 @@ def _finishes(case: Case) -> None:
 def _knows_its_own(case: Case) -> None:
     steps: list[Callable[[str], None]] = [
         case.spool.start,
+        case.spool.interrupt,
         lambda job_id: case.spool.release(job_id, Standing(LONG_AGO)),
         lambda job_id: case.spool.finish(job_id, Ending(JobState.SUCCEEDED, LONG_AGO)),
     ]
@@ -152,7 +166,10 @@ def _knows_its_own(case: Case) -> None:
                 step(job_id)
             except KeyError:
                 continue
-            expect(kept=False, promise="start(), release() and finish() of another's: KeyError")
+            expect(
+                kept=False,
+                promise="start(), interrupt(), release() and finish() of another's: KeyError",
+            )
 
 
 def _keeps_children(case: Case) -> None:
@@ -260,6 +277,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     _claims,
     _tells_what_waits,
     _runs_again,
+    _interrupts,
     _finishes,
     _knows_its_own,
     _keeps_children,
