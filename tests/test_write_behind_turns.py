@@ -13,7 +13,7 @@ from starlette_upload_keepalive.files import write_behind
 from starlette_upload_keepalive.files.doorbell import Doorbell
 from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
 from starlette_upload_keepalive.files.write_behind import WriteBehind
-from tests.stored import Gate, content, filling, gate_of_writes
+from tests.stored import PATIENCE, Gate, content, filling, gate_of_writes
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +77,28 @@ async def test_others_get_the_thread_in_between(on_disk: Storage, gate: Gate) ->
         gate.open()
     assert order.index("a look") <= 4
     assert order.count("an upload") == 6
+
+
+async def test_others_get_the_thread_while_nothing_more_comes(
+    on_disk: Storage, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: it does not linger for the next batch of a slow client while they wait."""
+    monkeypatch.setattr(write_behind, "_LINGER", PATIENCE)
+    on_disk.threads.limit = 1
+    began = anyio.current_time()
+    async with filling(on_disk) as blob, WriteBehind(on_disk.threads) as behind:
+        blob.append(b"a")
+        await behind.write(blob)
+        await gate.entered()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(on_disk.threads.run, int)
+            await anyio.wait_all_tasks_blocked()
+            gate.open()
+        assert anyio.current_time() - began < PATIENCE
+        blob.append(b"b")
+        await behind.write(blob)
+        await behind.flush()
+        assert content(blob) == b"ab"
 
 
 async def test_those_that_wait_for_a_thread_collect_little(on_disk: Storage, gate: Gate) -> None:
