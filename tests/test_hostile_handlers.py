@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import sys
 import threading
 import weakref
@@ -148,6 +149,23 @@ async def test_longer_than_any_date(uploads: Uploads, seconds: float) -> None:
         ValueError, match=r"must be 0 seconds or more, and at most 1,000,000,000, not "
     ):
         Retry(wait_max=seconds)
+
+
+class Forever(Retry):
+    def wait(self, failures: int, chance: float) -> float:
+        return math.inf
+
+
+async def test_wait_for_which_there_is_no_date(uploads: Uploads, clock: Clock) -> None:
+    async def handler(upload: Upload) -> None:
+        raise OSError("busy")
+
+    async with submitting(uploads, retry=Forever(attempts=2)) as submit:
+        job = submit(handler)
+        await clock.settle()
+        assert job.state is JobState.FAILED
+        assert job.error == "OverflowError: cannot convert float infinity to integer"
+        assert not job._has_uploads
 
 
 async def test_longest_wait(uploads: Uploads, clock: Clock) -> None:
