@@ -70,17 +70,16 @@ def _contenders(root: Path, ids: list[str]) -> list[Contender]:
     found = min(len(ids), HANDLERS * LOOK)
 
     def start(spool: DirectorySpool) -> int:
-        spool.rescue(lambda _: None)
+        spool.rescue()
         return len(spool.waiting(LOOK))
 
     def look(spool: DirectorySpool) -> int:
-        return len(spool.waiting(LOOK, set(ids[:1000])))
+        return len(spool.waiting(LOOK))
 
-    rest = min(len(ids) - min(len(ids), 1000), HANDLERS * LOOK)
     return [
         _contender("the names of the directory", root, lambda _: len(os.listdir(ready)), len(ids)),
         _contender("a start, until the first jobs are known", root, start, found, opens=True),
-        _contender("a look for more, as once a second", root, look, rest),
+        _contender("a look for more, as once a second", root, look, found),
         _contender("find one job", root, lambda spool: int(spool.find(last) is not None), 1),
         _contender("list all", root, lambda spool: sum(1 for _ in spool.jobs()), len(ids)),
     ]

@@ -15,6 +15,7 @@
     ├── WouldDeadlock         (RuntimeError)     a request waits for what starts after it
     ├── ResultTooLarge        (ValueError)       a job's result is more than 64 KiB of JSON
     ├── HandlerTimeout        (TimeoutError)     a handler took longer than its timeout
+    ├── ProcessDied                              a job's process has ended while it ran
     ├── JobNotFound           (LookupError)      no job of that id is known
     ├── SpoolUnusable         (RuntimeError)     a directory can't keep what a spool promises
     ├── RetryLater                               a handler wants to be called once more
@@ -131,6 +132,18 @@ class ResultTooLarge(UploadKeepAliveError, ValueError):
 
 class HandlerTimeout(UploadKeepAliveError, TimeoutError):
     """Raised in place of a handler's result when it took longer than its timeout."""
+
+
+class ProcessDied(UploadKeepAliveError):
+    """Given to ``on_error`` for a job that is given up because of its crashes.
+
+    Args:
+        times: How often its process has ended while its handler ran.
+    """
+
+    def __init__(self, times: int) -> None:
+        super().__init__(f"The process has ended while the handler ran, {times} times.")
+        self.times: int = times
 
 
 class JobNotFound(UploadKeepAliveError, LookupError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
@@ -69,7 +70,14 @@ class UploadKeepAliveMiddleware:
                 await send(message)
 
         try:
-            async with self.uploads.running():
+            async with AsyncExitStack() as running:
+                try:
+                    await running.enter_async_context(self.uploads.running())
+                except Exception as error:
+                    # Else uvicorn says that no lifespan is supported, and serves all the same.
+                    await receive()
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    raise
                 await self.app(scope, self.uploads._drained(receive), send_last_later)
         finally:
             # Hypercorn cancels whoever has a step left after that.

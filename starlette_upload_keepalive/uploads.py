@@ -98,6 +98,10 @@ class Uploads(HandlerRegistry):
         check_least("handler_tasks", handler_tasks, 1)
         check_least("job_history", job_history, 0, " jobs")
         check_least("keep_failed", keep_failed, 0, " jobs")
+        if not isinstance(spool, (Spool, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"spool must be a spool, such as DirectorySpool({str(spool)!r}), not {spool!r}."
+            )
         if spool is not None and keep_failed:
             raise ValueError("keep_failed is for jobs in memory: a spool keeps all that fail.")
         if not 0 <= grace_period < math.inf:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,6 @@ from starlette_upload_keepalive.jobs.memory_spool import MemorySpool
 from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.jobs.spool import (
     ClaimedJob,
-    CrashLimit,
     Ending,
     KeptJob,
     NewJob,
@@ -203,30 +202,24 @@ class KnowsNoDelay(MemorySpool):
 
 
 class WaitsInAnyOrder(MemorySpool):
-    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
-        return super().waiting(most, known)[::-1]
+    def waiting(self, most: int | None = None) -> list[WaitingJob]:
+        return super().waiting(most)[::-1]
 
 
 class TellsAllThatWaits(MemorySpool):
-    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
-        return super().waiting(known=known)
+    def waiting(self, most: int | None = None) -> list[WaitingJob]:
+        return super().waiting()
 
 
 class CountsAllHandlers(MemorySpool):
-    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
-        return super().waiting(None, known)[:most]
-
-
-class TellsWhatIsKnown(MemorySpool):
-    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
-        return super().waiting(most)
+    def waiting(self, most: int | None = None) -> list[WaitingJob]:
+        return super().waiting()[:most]
 
 
 BROKEN: dict[type[MemorySpool], str] = {
     WaitsInAnyOrder: "waiting() begins with what is due first",
     TellsAllThatWaits: "waiting(most=) tells of so many jobs of each handler",
     CountsAllHandlers: "waiting(most=) tells of so many jobs of each handler",
-    TellsWhatIsKnown: "waiting(known=) leaves out those",
     AcceptsSome: "accept() keeps all jobs or none",
     AcceptsAnything: "accept() raises if the bytes of a job can't be read",
     AcceptsForAnybody: "an accepted job belongs to its owner, and is not in waiting()",
@@ -257,13 +250,13 @@ BROKEN: dict[type[MemorySpool], str] = {
 
 
 class RescuesNothing(DirectorySpool):
-    def rescue(self, limit_of: CrashLimit) -> int:
+    def rescue(self) -> int:
         return 0
 
 
 class RescuesTheLiving(DirectorySpool):
-    def rescue(self, limit_of: CrashLimit) -> int:
-        rescue = Rescue(self._disk, limit_of)
+    def rescue(self) -> int:
+        rescue = Rescue(self._disk)
         for owner in self._disk.names("claimed"):
             if owner != self._name:
                 for name in self._disk.names(f"claimed/{owner}"):
@@ -271,21 +264,13 @@ class RescuesTheLiving(DirectorySpool):
         return rescue.rescued
 
 
-class NeverGivesUp(DirectorySpool):
-    def rescue(self, limit_of: CrashLimit) -> int:
-        def no_limit(key: str) -> None:
-            limit_of(key)
-
-        return super().rescue(no_limit)
-
-
 class RescuesAsNew(DirectorySpool):
-    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+    def waiting(self, most: int | None = None) -> list[WaitingJob]:
         return [
             job._replace(standing=replace(job.standing, crashes=0))
             if job.standing.attempts == 1
             else job
-            for job in super().waiting(most, known)
+            for job in super().waiting(most)
         ]
 
 

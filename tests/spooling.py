@@ -61,10 +61,6 @@ def ended(state: JobState = JobState.SUCCEEDED, at: float = 100.0, **more: Any) 
     return Ending(state, at, **more)
 
 
-def no_limit(_key: str) -> int | None:
-    return None
-
-
 def released(spool: Spool, *jobs: NewJob, due: float = 0.0) -> None:
     """Have jobs wait for whoever claims them."""
     for job in jobs:

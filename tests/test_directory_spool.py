@@ -25,7 +25,6 @@ from tests.spooling import (
     ended,
     failing_spool,
     inside,
-    no_limit,
     released,
     tree,
     without_syncing,
@@ -133,7 +132,7 @@ def test_something_else_is_left(spool: DirectorySpool, root: Path, storage: Stor
     assert len(inside(root, "owners")) == 1  # whoever rescues looks at it
     other = DirectorySpool(root)
     other.open(storage)
-    assert other.rescue(no_limit) == 0
+    assert other.rescue() == 0
     other.close()
     assert inside(root, "owners") == inside(root, "claimed") == []
     assert [path.name[:5] for path in inside(root, "corrupt")] == ["junk-"]
@@ -171,7 +170,7 @@ def test_a_disk_that_fails_while_it_is_opened_or_closed(root: Path, storage: Sto
     assert failed == 7  # the folders are there after the first
     other = DirectorySpool(root)
     other.open(storage)
-    other.rescue(no_limit)
+    other.rescue()
     other.close()
     assert inside(root, "owners") == inside(root, "claimed") == []
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.owners import no_limit, owning
+from tests.owners import owning
 from tests.servers import KINDS, UVICORNS, Gate, Server, eventually, form, head, running
 from tests.spooled import entries, make_root, names
 
@@ -103,7 +103,7 @@ def test_thread_that_ignores_the_request_is_not_run_twice_at_a_time(
             eventually(lambda: server.records("pool closed"))
             with owning(root) as other:
                 # Some servers end although a thread is at work.
-                assert (other.rescue(no_limit), len(other.waiting())) in [(0, 0), (1, 1)]
+                assert (other.rescue(), len(other.waiting())) in [(0, 0), (1, 1)]
                 assert other.waiting() == [] or server.process.poll() is not None
         with life(kind, root, 2, *options) as server:
             gate.wait_for(1)

@@ -22,7 +22,6 @@ from starlette_upload_keepalive import (
 )
 from starlette_upload_keepalive.jobs import parking as parking_module
 from starlette_upload_keepalive.jobs.accepting import Accept
-from starlette_upload_keepalive.jobs.keeper import Keeper
 from starlette_upload_keepalive.jobs.record import Standing, handler_key
 from starlette_upload_keepalive.jobs.spool import Ending
 from tests.asgi import send_request
@@ -304,10 +303,8 @@ def test_how_often_a_job_may_end_with_its_process(root: Path) -> None:
     uploads.handler(name="often", retry=Retry(attempts=9))(reading)
     uploads.handler(name="plain")(reading)
     uploads.handler(name="never", on_crash="fail")(reading)
-    keeper = uploads._keeper
-    assert isinstance(keeper, Keeper)
-    limits = [keeper._crash_limit(handler_key(name)) for name in ("often", "plain", "never", "no")]
-    assert limits == [9, 3, 1, None]
+    limits = {name: handler.options.most_crashes for name, handler in uploads._handlers.items()}
+    assert limits == {"often": 9, "plain": 3, "never": 1}
     wrong: Any = "later"
     with pytest.raises(ValueError, match="on_crash"):
         uploads.handler(on_crash=wrong)

@@ -123,7 +123,7 @@ async def test_handler_that_is_not_registered_any_more(
     later = durable(root)
     later.handler(name="new")(reading)
     async with at_work(later):
-        await until(lambda: "handler that is not registered here" in caplog.text)
+        await until(lambda: "for the handler busy, which is not registered here" in caplog.text)
         (kept,) = await later.jobs.find_all(state="waiting")
         assert kept.handler == "busy"
     assert states(root, "ready") == "w"

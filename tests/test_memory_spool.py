@@ -10,7 +10,7 @@ from starlette_upload_keepalive import JobState
 from starlette_upload_keepalive.exceptions import UploadClosed
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.jobs.memory_spool import MemorySpool
-from tests.spooling import Maker, claimed, contents, ended, no_limit, released
+from tests.spooling import Maker, claimed, contents, ended, released
 
 
 @pytest.fixture
@@ -92,5 +92,5 @@ def test_what_stands_elsewhere_by_now(spool: MemorySpool, maker: Maker) -> None:
 def test_nobody_is_to_be_rescued(spool: MemorySpool, maker: Maker) -> None:
     job = maker.job(b"data")
     spool.accept([job])
-    assert spool.rescue(no_limit) == 0
+    assert spool.rescue() == 0
     spool.finish(job.record.id, ended())

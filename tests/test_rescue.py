@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from starlette_upload_keepalive import JobState
 from starlette_upload_keepalive.files.storage import Storage
-from starlette_upload_keepalive.jobs.record import Standing, handler_key
+from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.jobs.spool import NewJob
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
@@ -25,7 +24,6 @@ from tests.spooling import (
     ended,
     failing_spool,
     inside,
-    no_limit,
     tree,
     without_syncing,
 )
@@ -91,8 +89,8 @@ def test_what_an_owner_had(
     dead.finish(done.record.id, ended())
     die(dead)
 
-    assert spool.rescue(no_limit) == 4
-    assert spool.rescue(no_limit) == 0
+    assert spool.rescue() == 4
+    assert spool.rescue() == 0
     waiting = standings(spool)
     assert waiting.keys() == {job.record.id for job in jobs if job is not done}
     for job in (alone, first):  # their handlers were not started: it costs them nothing
@@ -114,7 +112,7 @@ def test_a_living_owner(
     living, job = opened(), maker.job(b"data")
     living.accept([job])
     living.start(job.record.id)
-    assert spool.rescue(no_limit) == 0
+    assert spool.rescue() == 0
     living.finish(job.record.id, ended())
 
 
@@ -138,7 +136,7 @@ def test_drafts(
                 dead.accept(jobs)
     die(dead)
     assert len(inside(root, f"claimed/{dead._name}")) == 2
-    assert spool.rescue(no_limit) == 0
+    assert spool.rescue() == 0
     assert tree(root) == [f"owners/{spool._name}.lock"]
 
 
@@ -147,47 +145,30 @@ def crash(dead: DirectorySpool, job_id: str) -> None:
     die(dead)
 
 
-@pytest.mark.parametrize(("limit", "times"), [(1, 1), (2, 2), (3, 3)])
-def test_a_job_that_ends_its_process_again_and_again(
+def test_each_end_of_its_process_counts(
     spool: DirectorySpool,
     opened: Callable[[], DirectorySpool],
-    root: Path,
     maker: Maker,
     caplog: pytest.LogCaptureFixture,
-    limit: int,
-    times: int,
 ) -> None:
-    job, other = maker.job(b"data", handler="bad"), maker.job(b"data", handler="good")
-    limits = {handler_key("bad"): limit, handler_key("good"): 100}
+    job, other = maker.job(b"data"), maker.job(b"data")
     dead = opened()
     dead.accept([job, other])
     crash(dead, job.record.id)
-    for _ in range(times - 1):
-        assert spool.rescue(limits.get) > 0
-        dead = opened()
-        for found in claimed(dead):
-            contents(found)
-        crash(dead, job.record.id)
-    assert spool.rescue(limits.get) > 0
-
-    assert other.record.id in standings(spool)
-    (dead_one,) = inside(root, "dead")
-    assert (dead_one / "0").read_bytes() == b"data"
-    kept = spool.find(job.record.id)
-    assert kept is not None
-    assert (kept.state, kept.standing.attempts, kept.standing.crashes) == (
-        JobState.FAILED, times, times,
-    )  # fmt: skip
-    assert kept.ending is not None
-    assert kept.ending.error == f"Its process has ended while it ran, {times} times."
-    assert caplog.records[-1].getMessage() == (
-        f"The job {job.record.id} is given up: its process has ended while it ran, {times} times."
+    assert spool.rescue() == 2
+    dead = opened()
+    for found in claimed(dead):
+        contents(found)
+    crash(dead, job.record.id)
+    assert spool.rescue() == 2
+    assert [(each.attempts, each.crashes) for each in standings(spool).values()].count((2, 2)) == 1
+    assert (standings(spool)[other.record.id].attempts, caplog.records[-1].getMessage()) == (
+        0,
+        "2 jobs of processes that have ended may be claimed by others; 1 of them were at work.",
     )
-    assert spool.retry(job.record.id)
-    assert standings(spool)[job.record.id].crashes == 0
 
 
-def test_giving_up_what_had_ended_before(
+def test_what_had_ended_before(
     spool: DirectorySpool, opened: Callable[[], DirectorySpool], maker: Maker
 ) -> None:
     """Its process has ended after it had noted a result, and before the rename."""
@@ -196,13 +177,14 @@ def test_giving_up_what_had_ended_before(
     dead.start(job.record.id)
     dead._disk.write_file(f"{dead._owned.get(job.record.id).path}/ending.json", b'{"result": 1}')
     die(dead)
-    spool.rescue(lambda _: 1)
+    spool.rescue()
+    for found in claimed(spool):
+        contents(found)
+    spool.finish(job.record.id, ended(result=2))
     kept = spool.find(job.record.id)
     assert kept is not None
     assert kept.ending is not None
-    assert (kept.ending.result, kept.ending.error) == (
-        None, "Its process has ended while it ran, 1 times.",
-    )  # fmt: skip
+    assert kept.ending.result == 2
 
 
 # Children
@@ -225,7 +207,7 @@ def test_children_that_were_not_moved_out(
         assert state == "p"
         die(dead)
 
-        assert spool.rescue(no_limit) == 2
+        assert spool.rescue() == 2
         assert standings(spool).keys() == {child.record.id for child in children}
         assert [contents(job) for job in claimed(spool)] == [[b"child"]] * 2
         assert inside(root, "done")[-1].name[-1] == "s"
@@ -245,7 +227,7 @@ def test_children_that_are_none(
     (running / "children/junk").touch()
     running.rename(running.with_name(running.name[:-1] + "p"))
     die(dead)
-    assert spool.rescue(no_limit) == 0
+    assert spool.rescue() == 0
     assert inside(root, "corrupt")[0].name.startswith("junk-")
     assert [path.name for path in inside(root, "done")[0].iterdir() if path.is_dir()] == []
 
@@ -255,7 +237,7 @@ def test_children_that_are_none(
 
 def test_an_owner_that_has_ended_before_it_had_a_folder(spool: DirectorySpool, root: Path) -> None:
     (root / lock_of(random_name())).touch()
-    assert spool.rescue(no_limit) == 0
+    assert spool.rescue() == 0
     assert len(inside(root, "owners")) == 1
 
 
@@ -266,7 +248,7 @@ def test_a_folder_whose_lock_a_power_cut_has_taken(
     dead.accept([maker.job(b"data")])
     die(dead)
     (root / lock_of(dead._name)).unlink()
-    assert spool.rescue(no_limit) == 1
+    assert spool.rescue() == 1
     assert len(inside(root, "owners")) == len(inside(root, "claimed")) == 1
 
 
@@ -295,7 +277,7 @@ def test_an_owner_that_begins_meanwhile(
         folder.mkdir()
     monkeypatch.setattr(Disk, "names", names_before)
     monkeypatch.setattr(Disk, "lock", lock_before)
-    assert spool.rescue(no_limit) == 0
+    assert spool.rescue() == 0
     assert lock.exists()
     assert folder.exists()
 
@@ -322,7 +304,7 @@ def test_what_is_no_owner_is_left_alone(
     dead = opened()
     dead.accept([maker.job(b"data")])
     die(dead)
-    assert spool.rescue(no_limit) == 1
+    assert spool.rescue() == 1
     assert os.path.lexists(path)
 
 
@@ -341,7 +323,7 @@ def test_what_is_no_job_is_set_aside(
     first = next(path for path in accept.iterdir() if path.is_dir())
     first.rename(folder / (first.name[:-1] + "s"))  # it can't be done, here
     die(dead)
-    assert spool.rescue(no_limit) == 1
+    assert spool.rescue() == 1
     assert len(inside(root, "corrupt")) == 5
     assert [path.name for path in inside(root, "claimed")] == [spool._name]
 
@@ -365,10 +347,10 @@ def test_a_disk_that_fails_meanwhile(
     disk.fail(number)
     if number < 13:
         with pytest.raises(OSError, match="injected"):
-            spool.rescue(no_limit)
+            spool.rescue()
     else:
-        assert spool.rescue(no_limit) == 3
+        assert spool.rescue() == 3
     disk.fail_at = -1
-    spool.rescue(no_limit)
+    spool.rescue()
     assert standings(spool).keys() == {job.record.id for job in jobs}
     assert len(inside(root, "owners")) == len(inside(root, "claimed")) == 1

@@ -11,7 +11,7 @@ from starlette_upload_keepalive import JobState
 from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.jobs.spool import Ending
 from starlette_upload_keepalive.spool.disk import Disk
-from tests.owners import PATIENCE, claim_all, line_of, new_job, no_limit, owning, python, tell
+from tests.owners import PATIENCE, claim_all, line_of, new_job, owning, python, tell
 from tests.spooled import make_root, names, states
 
 # Finishes a job with a child, and waits before the child moves out of it.
@@ -55,7 +55,7 @@ def test_children_are_published_by_the_owner_alone_that_has_their_parent(root: P
     with python(FINISH, root) as process:
         child = line_of(process)
         with owning(root) as other:
-            assert other.rescue(no_limit) == 0
+            assert other.rescue() == 0
             assert other.waiting() == []
         tell(process)
         assert line_of(process) == "released"
@@ -71,7 +71,7 @@ def test_children_of_an_owner_that_ended_before_they_were_published_are_rescued(
     with python(FINISH, root) as process:
         child = line_of(process)
     with owning(root) as other:
-        other.rescue(no_limit)
+        other.rescue()
         assert claim_all(other) == {child: [b"child"]}
         other.release(child, Standing(0))
     assert states(root, "done") == "s"
@@ -87,11 +87,11 @@ def test_rescue_that_was_cut_short_among_children_is_taken_up(
         with monkeypatch.context() as patch:
             patch.setattr(Disk, "remove_directory", fail)
             with pytest.raises(OSError, match="as the test wants it"):
-                other.rescue(no_limit)
+                other.rescue()
         # As if it had come one step further.
         (left,) = (root / "claimed").glob("*/*-p/children")
         left.rmdir()
-        other.rescue(no_limit)
+        other.rescue()
         assert [waiting.id for waiting in other.waiting()] == [child]
     assert states(root, "done") == "s"
 

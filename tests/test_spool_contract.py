@@ -17,7 +17,6 @@ from starlette_upload_keepalive.testing import check_spool
 from tests.broken_spools import (
     BROKEN,
     ClosesForGood,
-    NeverGivesUp,
     OwnsNoBytes,
     RescuesAsNew,
     RescuesNothing,
@@ -161,7 +160,6 @@ def test_bytes_that_are_gone_are_seen(kind: type[MemorySpool]) -> None:
     [
         (RescuesNothing, "rescue() counts what an owner had"),
         (RescuesTheLiving, "rescue() takes no job of an owner that lives"),
-        (NeverGivesUp, "rescue() gives up a job at its limit of crashes"),
         (RescuesAsNew, "rescue() counts a crash for a job that ran"),
         (SeesItsOwn, "jobs() goes over those of all owners"),
         (ClosesForGood, "waiting() names each job once that may be claimed"),

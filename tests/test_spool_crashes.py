@@ -17,7 +17,7 @@ from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
 from tests.crash_worker import EXIT_CODE, log_of
-from tests.owners import PATIENCE, line_of, new_job, no_limit, owning
+from tests.owners import PATIENCE, line_of, new_job, owning
 from tests.servers import ROOT, eventually
 from tests.spooled import entries, make_root, names
 
@@ -95,7 +95,9 @@ def test_job_that_ends_its_process_each_time_is_given_up(root: Path) -> None:
         found = spool.find(bad)
     assert found is not None
     assert found.ending is not None
-    assert found.ending.error == "Its process has ended while it ran, 3 times."
+    assert found.ending.error == (
+        "ProcessDied: The process has ended while the handler ran, 3 times."
+    )
     assert (root / "dead" / dead.name / "0").read_bytes() == b"data"
 
 
@@ -128,7 +130,7 @@ def test_retry_keeps_its_time_when_its_process_is_killed(root: Path) -> None:
     (before,) = entries(root, "ready")
     assert before.standing.due > 1000
     with owning(root) as spool:
-        assert spool.rescue(no_limit) == 0
+        assert spool.rescue() == 0
         assert [waiting.id for waiting in spool.waiting()] == [job]
     assert entries(root, "ready") == [before]
 

@@ -27,7 +27,6 @@ from tests.spooling import (
     ended,
     failing_spool,
     inside,
-    no_limit,
     released,
     tree,
     without_syncing,
@@ -85,7 +84,7 @@ def after_a_restart(root: Path, storage: Storage) -> list[str]:
     """Return the ids of all jobs that another owner can claim, and read."""
     other = DirectorySpool(root)
     other.open(storage)
-    other.rescue(no_limit)
+    other.rescue()
     found = [(job.record.id, contents(job)) for job in claimed(other)]
     die(other)
     assert inside(root, "corrupt") == []
@@ -240,7 +239,7 @@ def test_a_process_that_ends_while_a_job_finishes(
 
     other = DirectorySpool(root)
     other.open(on_disk)
-    assert other.rescue(no_limit) == 1
+    assert other.rescue() == 1
     (found,) = claimed(other)
     assert contents(found) == [b"data"]
     other.finish(job.record.id, ended(result=2))

@@ -22,7 +22,6 @@ from tests.spooling import (
     contents,
     ended,
     inside,
-    no_limit,
     python,
     released,
     run_python,
@@ -170,10 +169,10 @@ def test_threads_accept_at_the_same_time(
 
 def test_a_killed_owner(spool: DirectorySpool, root: Path) -> None:
     with python(RUN, root) as process:
-        assert spool.rescue(no_limit) == 0
+        assert spool.rescue() == 0
         process.kill()
         process.wait()
-        assert spool.rescue(no_limit) == 3
+        assert spool.rescue() == 3
     check_rescued(spool)
 
 
@@ -193,10 +192,10 @@ def test_an_owner_that_is_killed_while_a_forked_child_lives(
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "forked\n"
-        assert spool.rescue(no_limit) == 0
+        assert spool.rescue() == 0
         process.kill()
         process.wait()
-        rescued = spool.rescue(no_limit)
+        rescued = spool.rescue()
         os.close(reading)
         os.close(writing)  # now the child ends
         process.stdout.read()
@@ -217,7 +216,7 @@ def test_the_next_start(root: Path, on_disk: Storage) -> None:
     assert run_python(script, root, check=False).returncode == 1
     spool = DirectorySpool(root)
     spool.open(on_disk)
-    assert spool.rescue(no_limit) == 3
+    assert spool.rescue() == 3
     check_rescued(spool)
     spool.close()
 
@@ -227,7 +226,7 @@ def test_many_rescue_at_once(spool: DirectorySpool, root: Path) -> None:
     dead = 4
     for _ in range(dead):
         run_python(RUN.replace("sys.stdin.readline()", "os._exit(1)"), root, check=False)
-    script = BEGIN + ("sys.stdin.close()\nprint(spool.rescue(lambda key: None))\nspool.close()\n")
+    script = BEGIN + ("sys.stdin.close()\nprint(spool.rescue())\nspool.close()\n")
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(root)],
@@ -239,7 +238,7 @@ def test_many_rescue_at_once(spool: DirectorySpool, root: Path) -> None:
         for _ in range(4)
     ]
     rescued = [int(process.communicate(timeout=PATIENCE)[0]) for process in processes]
-    rescued.append(spool.rescue(no_limit))
+    rescued.append(spool.rescue())
     assert sum(rescued) == 3 * dead
     assert sorted(job.standing.crashes for job in spool.waiting()) == [0] * 8 + [1] * 4
     assert len(inside(root, "owners")) == 1

@@ -13,6 +13,7 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 from starlette_upload_keepalive.events import JobOverran
+from starlette_upload_keepalive.exceptions import ProcessDied
 from starlette_upload_keepalive.files.threads import WorkerThreads
 
 from .alarms import Alarm, Alarms
@@ -93,10 +94,6 @@ class Executor:
         """Leave to others what waits in the spool."""
         if self._parking is not None:
             self._parking.close()
-            for turns in self._turns.values():
-                for waiting in turns.take_all():
-                    if isinstance(waiting, Job):
-                        turns.add(waiting)
 
     # Jobs come, and are told to go
 
@@ -155,6 +152,11 @@ class Executor:
             yield
         finally:
             self._in_haste -= 1
+
+    def look_soon(self) -> None:
+        """Look at once for what waits in the spool: something does."""
+        if self._parking is not None:
+            self._parking.look_soon()
 
     def set_end(self, time: float) -> None:
         """Let no attempt begin after that, in the event loop's seconds."""
@@ -321,6 +323,8 @@ class Executor:
         too_late = self._ends[job._work.run_in] == -math.inf
         if too_late or job._stop_reason is not None:  # since it was given its turn
             return Outcome(error=Stopped())
+        if job._crashes >= job._work.options.most_crashes:
+            return Outcome(error=ProcessDied(job._crashes))
         if self._keeper is not None:
             await self._keeper.start(job)
         overrun = self._watch_time(job)

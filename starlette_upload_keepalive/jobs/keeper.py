@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -34,8 +34,6 @@ from .work import Keep
 T = TypeVar("T")
 AnyHandler = Handler[Any, Any, Any, Any]
 
-# How often a job may end with its process if its handler does not say how often it is tried.
-_CRASHES = 3
 # How often to look for records that are too old, in seconds. To look wakes the disk.
 _SWEEP = 600
 
@@ -242,20 +240,24 @@ class Keeper:
         """Look for a job in the spool, whoever has it."""
         return await self._call(lambda: self._spool.find(job_id))
 
-    async def find_all(self, state: JobState | None, handler: str | None) -> list[KeptJob]:
-        """Return the jobs in the spool, whoever has them.
+    async def find_all(
+        self, state: JobState | None, handler: str | None, known: Container[str]
+    ) -> dict[str, KeptJob]:
+        """Return the jobs in the spool by their ids, whoever has them.
 
         Args:
             state: Only those in this state.
             handler: Only those of the handler of this name.
+            known: The ids of those that are wanted in any state.
         """
 
-        def find() -> list[KeptJob]:
-            return [
-                kept
+        def find() -> dict[str, KeptJob]:
+            return {
+                kept.id: kept
                 for kept in self._spool.jobs()
-                if state in (None, kept.state) and handler in (None, kept.handler)
-            ]
+                if handler in (None, kept.handler)
+                and (state in (None, kept.state) or kept.id in known)
+            }
 
         return await self._call(find)
 
@@ -296,21 +298,23 @@ class Keeper:
             job.result, job.error = kept.result, kept.error
             job._finish(kept.state)
 
-    async def look(self, known: set[str], most: int) -> list[ParkedJob]:
+    async def look(self, most: int) -> list[ParkedJob]:
         """Look for jobs that may be claimed, the earliest first.
 
         Args:
-            known: The ids of those that are known, and not wanted again.
             most: How many are wanted of each handler.
         """
         handlers = {handler.key: handler for handler in self._handlers.values()}
-        waiting = await self._call(lambda: self._spool.waiting(most, known))
-        self._tell_left_alone({job.key for job in waiting if job.key not in handlers})
+        waiting = await self._call(lambda: self._spool.waiting(most))
+        for job in waiting:
+            if job.key not in handlers and job.key not in self._left_alone:
+                self._left_alone.add(job.key)
+                await self._tell_left_alone(job.id)
         return [ParkedJob(handlers[job.key], job) for job in waiting if job.key in handlers]
 
     async def rescue(self) -> int:
         """Let the jobs be claimed of owners that have ended; return how many they were."""
-        return await self._call(lambda: self._spool.rescue(self._crash_limit))
+        return await self._call(self._spool.rescue)
 
     async def sweep(self) -> None:
         """Remove from the spool what is needed no more, if there may be something."""
@@ -319,23 +323,15 @@ class Keeper:
             self._unswept, self._swept_at = False, now
             await self._call(self._spool.sweep)
 
-    def _tell_left_alone(self, keys: set[str]) -> None:
-        for key in keys - self._left_alone:
-            self._left_alone.add(key)
+    async def _tell_left_alone(self, job_id: str) -> None:
+        kept = await self.find(job_id)
+        if kept is not None:
             logger.warning(
-                "Jobs in the spool wait for a handler that is not registered here (%s). They are "
-                "kept until it is.",
-                key,
+                "The job %s and perhaps others wait in the spool for the handler %s, which is not "
+                "registered here. They are kept until it is.",
+                job_id,
+                kept.handler,
             )
-
-    def _crash_limit(self, key: str) -> int | None:
-        for handler in self._handlers.values():
-            if handler.key == key:
-                if handler.options.on_crash == "fail":
-                    return 1
-                retry = handler.options.retry
-                return max(_CRASHES, 0 if retry is None else retry.attempts)
-        return None
 
     async def _call(self, call: Callable[[], T]) -> T:
         returned: list[T] = []

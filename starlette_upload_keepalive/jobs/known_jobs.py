@@ -20,6 +20,7 @@ from .spool import KeptJob
 from .stage import NOT_RUNNING
 
 _KEEP_FAILED = "Uploads(keep_failed=...) lets the last jobs that failed keep theirs."
+_ELSEWHERE = " Another process may have it: await uploads.jobs.find(id)."
 _RETRY_KEPT = "If it has failed, the spool has them: await uploads.jobs.retry_kept(id)."
 
 
@@ -159,11 +160,14 @@ class Jobs:
         Cancellation: a thread finishes looking.
         """
         job = self._history.get(job_id)
-        if job is not None and (job.done or job._has_uploads):
+        if job is not None and _is_here(job):
             await checkpoint()
             return job
         keeper = self._keeper()
-        return job if keeper is None else await keeper.find(job_id) or job
+        if keeper is None:
+            await checkpoint()
+            return job
+        return _latest(job, await keeper.find(job_id))
 
     async def find_all(
         self, *, state: JobState | str | None = None, handler: str | None = None
@@ -182,11 +186,15 @@ class Jobs:
         """
         wanted = None if state is None else JobState(state)
         keeper = self._keeper()
-        found: dict[str, Job[Any] | KeptJob] = {}
-        if keeper is not None:
-            found.update({kept.id: kept for kept in await keeper.find_all(wanted, handler)})
-        found.update({job.id: job for job in self.list(state=state, handler=handler)})
-        return sorted(found.values(), key=lambda job: job.created_at)
+        kept: dict[str, KeptJob] = {}
+        if keeper is None:
+            await checkpoint()
+        else:
+            kept = await keeper.find_all(wanted, handler, {job.id for job in self})
+        known = {job.id: job for job in self.list(handler=handler)}
+        latest = (_latest(known.get(job_id), kept.get(job_id)) for job_id in {**kept, **known})
+        found = [job for job in latest if job is not None and wanted in (None, job.state)]
+        return sorted(found, key=lambda job: job.created_at)
 
     async def retry_kept(self, job_id: str) -> bool:
         """Let a job that has failed be run again, by whichever process has a place for it.
@@ -203,7 +211,11 @@ class Jobs:
         Cancellation: a thread finishes it.
         """
         keeper = self._keeper()
-        return keeper is not None and await keeper.retry(job_id)
+        again = keeper is not None and await keeper.retry(job_id)
+        runner = self._runner()
+        if again and runner is not None:
+            runner.call(runner.executor.look_soon, instead=None)
+        return again
 
     async def purge(
         self, *, state: JobState | str | None = None, before: datetime | None = None
@@ -250,7 +262,19 @@ class Jobs:
         job = self._history.get(job_id)
         if job is None:
             raise JobNotFound(
-                f"No job {job_id!r} is known. Those that are done are forgotten after a while: "
-                "Uploads(job_history=...)."
+                f"No job {job_id!r} is known here. Those that are done are forgotten after a "
+                "while: Uploads(job_history=...)." + (_ELSEWHERE if self._kept else "")
             )
         return job
+
+
+def _is_here(job: Job[Any]) -> bool:
+    """Whether no other process can have it."""
+    return not job.done and job._has_uploads
+
+
+def _latest(job: Job[Any] | None, kept: KeptJob | None) -> Job[Any] | KeptJob | None:
+    """Return what is true of a job: as it is known here, which tells more, or as it is kept."""
+    if job is None or kept is None or _is_here(job):
+        return job or kept
+    return job if (job.state, job.attempt) == (kept.state, kept.attempt) else kept

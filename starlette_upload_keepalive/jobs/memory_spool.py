@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from starlette_upload_keepalive.files.blob import Blob
@@ -15,7 +15,7 @@ from starlette_upload_keepalive.files.upload import Upload
 
 from .job_state import JobState
 from .record import JobRecord, Standing, handler_key
-from .spool import ClaimedJob, CrashLimit, Ending, KeptJob, NewJob, WaitingJob, upload_of
+from .spool import ClaimedJob, Ending, KeptJob, NewJob, WaitingJob, upload_of
 
 
 class MemorySpool:
@@ -92,14 +92,14 @@ class MemorySpool:
         with self._lock:
             self._ours(job_id).finish(ending)
 
-    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+    def waiting(self, most: int | None = None) -> list[WaitingJob]:
         """Return the jobs that may be claimed, the earliest of each handler."""
         with self._lock:
             waiting = [job.waiting for job in self._jobs.values() if job.is_waiting]
         wanted: list[WaitingJob] = []
         found = Counter[str]()
         for job in sorted(waiting, key=lambda job: job.standing.due):
-            if job.id not in known and found[job.key] != most:
+            if found[job.key] != most:
                 found[job.key] += 1
                 wanted.append(job)
         return wanted
@@ -114,7 +114,7 @@ class MemorySpool:
             found.is_ours = True
             return ClaimedJob(found.record, found.standing, uploads)
 
-    def rescue(self, limit_of: CrashLimit) -> int:
+    def rescue(self) -> int:
         """Do nothing: there is no other owner."""
         return 0
 

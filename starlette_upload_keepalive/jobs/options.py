@@ -14,6 +14,8 @@ Start = Literal["end", "response"]
 RunIn = Literal["thread", "loop"]
 OnCrash = Literal["retry", "fail"]
 
+# How often a job may end with its process if its handler does not say how often it is tried.
+_CRASHES = 3
 # With more steps, one up would not be far from starving one down: now it has 1,024 times the turns.
 MAX_PRIORITY = 5
 
@@ -45,6 +47,13 @@ class HandlerOptions:
     on_crash: OnCrash = "retry"
     on_success: Callable[[Any], object] | None = None
     on_error: Callable[[Any, BaseException], object] | None = None
+
+    @property
+    def most_crashes(self) -> int:
+        """After how many ends of its process a job is given up."""
+        if self.on_crash == "fail":
+            return 1
+        return max(_CRASHES, 0 if self.retry is None else self.retry.attempts)
 
     def __post_init__(self) -> None:
         if self.start not in get_args(Start):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -112,10 +114,9 @@ class Parking:
         """Claim no more, and give back what waits: others claim it."""
         self._is_open = False
         self._give_back_all()
+        for parked in self._known.values():
+            self._take(parked)
         self._known.clear()
-        for alarm in self._delayed.values():
-            self._alarms.cancel(alarm)
-        self._delayed.clear()
 
     def add(self, parked: ParkedJob) -> None:
         """Know a job that waits in the spool."""
@@ -158,10 +159,7 @@ class Parking:
         parked = self._known.get(job.id)
         if parked is None or self._tasks is None:
             return False
-        delayed = self._delayed.pop(job.id, None)
-        if delayed is not None:
-            self._alarms.cancel(delayed)
-        elif not self._places.turns_of(parked._work).remove(parked):  # it is just being claimed
+        if not self._take(parked):
             job._stop("asked")
             return True
         self._claims += 1
@@ -240,7 +238,8 @@ class Parking:
         self._places.start_waiting()
 
     def look_soon(self) -> None:
-        """Look at once for what others have released."""
+        """Look at once for what others have released, and expect to find something."""
+        self._more = True
         self._wanted.set()
 
     async def _watch(self) -> None:
@@ -257,6 +256,25 @@ class Parking:
                     await self._wanted.wait()
                     await anyio.sleep(rest)
 
+    def _drop_gone(self, known: Sequence[ParkedJob], found: Sequence[ParkedJob]) -> None:
+        """Know those no more that others have claimed, or removed."""
+        there = {parked.waiting.id for parked in found}
+        listed = Counter(parked.waiting.key for parked in found)
+        for parked in known:
+            job_id, key = parked.waiting.id, parked.waiting.key
+            is_gone = job_id not in there and listed[key] < _MOST
+            if is_gone and self._known.get(job_id) is parked and self._take(parked):
+                del self._known[job_id]
+                self._keeper.forget(job_id)
+
+    def _take(self, parked: ParkedJob) -> bool:
+        """Take it out of where it waits; False if it is just being claimed."""
+        delayed = self._delayed.pop(parked.waiting.id, None)
+        if delayed is None:
+            return self._places.turns_of(parked._work).remove(parked)
+        self._alarms.cancel(delayed)
+        return True
+
     async def _look(self) -> None:
         now = anyio.current_time()
         if now >= self._next_parking:
@@ -268,8 +286,10 @@ class Parking:
             await self._keeper.rescue()
             await self._keeper.sweep()
         if self._is_open:
-            found = await self._keeper.look(set(self._known), _MOST)
+            known = list(self._known.values())
+            found = await self._keeper.look(_MOST)
             self._more = len(found) >= _MOST
+            self._drop_gone(known, found)
             for parked in found:
                 self.add(parked)
             self._places.changes.notice()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from starlette.datastructures import Headers
 
@@ -151,6 +151,14 @@ class KeptJob:
         """What it has failed of, if it has."""
         return None if self.ending is None else self.ending.error
 
+    @property
+    def started_at(self) -> None:
+        """None: only the process that runs it knows when its attempt began."""
+
+    @property
+    def progress(self) -> None:
+        """None: only the process that runs it knows how far it is."""
+
     def __repr__(self) -> str:
         return f"<KeptJob {self.id} of {self.handler}, {self.state.value}>"
 
@@ -159,10 +167,7 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
 
 
-CrashLimit = Callable[[str], "int | None"]
-"""With how many crashes a job of a handler's key is given up; None if the handler is unknown."""
-
-
+@runtime_checkable
 class Spool(Protocol):
     """Keeps accepted jobs and their bytes until they are done.
 
@@ -239,12 +244,11 @@ class Spool(Protocol):
         """
         ...
 
-    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+    def waiting(self, most: int | None = None) -> list[WaitingJob]:
         """Return the jobs that may be claimed, now or once they are due: the earliest first.
 
         Args:
             most: How many are wanted of each handler, by its key; None for all.
-            known: The ids of those that are not wanted.
         """
         ...
 
@@ -252,11 +256,10 @@ class Spool(Protocol):
         """Make a job ours; None if another was faster, or it can't be read."""
         ...
 
-    def rescue(self, limit_of: CrashLimit) -> int:
+    def rescue(self) -> int:
         """Let the jobs be claimed of owners that have ended.
 
-        Args:
-            limit_of: With how many crashes a job is given up.
+        For those that ran it is a crash; whoever claims one gives it up if it had too many.
 
         Returns:
             How many they were.

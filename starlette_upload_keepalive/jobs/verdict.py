@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from starlette_upload_keepalive.exceptions import Discard, RetryLater
+from starlette_upload_keepalive.exceptions import Discard, ProcessDied, RetryLater
 
 from .attempt import Stopped
 from .job import Job
@@ -70,6 +70,8 @@ def _verdict_on(job: Job[Any], error: BaseException, circumstances: Circumstance
         return Verdict(JobState.CANCELLED, reason="asked" if asked else "shutdown")
     if job._stop_reason == "asked":
         return Verdict(JobState.CANCELLED)
+    if isinstance(error, ProcessDied):
+        return Verdict(JobState.FAILED)
     verb = verb_in(error)
     if isinstance(verb, Discard):
         return Verdict(JobState.DISCARDED, gave_up=verb.reason)

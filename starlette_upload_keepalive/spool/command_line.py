@@ -23,6 +23,7 @@ from .layout import FOLDERS
 from .root import check_root
 from .sweeping import empty_trash
 
+_DONE = sorted(state.value for state in DONE)
 _STATES = [state.value for state in JobState if state is not JobState.STAGED]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHORT = 12  # digits of an id that a table shows
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     retrying = commands.add_parser("retry", help="let jobs that have failed run once more")
     retrying.add_argument("id", nargs="+", help="an id, or the beginning of it")
     purging = commands.add_parser("purge", help="forget jobs that are done, and their files")
-    purging.add_argument("--state", choices=sorted(DONE), help="only those in this state")
+    purging.add_argument("--state", choices=_DONE, help="only those in this state")
     purging.add_argument(
         "--before", type=_age, metavar="AGE", help="only those done longer ago: 90s, 30m, 12h, 7d"
     )
@@ -253,7 +254,7 @@ def _as_json(job: KeptJob) -> dict[str, Any]:
             {"filename": file.filename, "field": file.field_name, "size": file.size}
             for file in record.files
         ],
-        "arguments": record.arguments,
+        "arguments": None if record.arguments is None else json.loads(record.arguments),
         "result": None if ending is None else ending.result,
         "error": None if ending is None else ending.error,
     }

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,6 @@ from starlette_upload_keepalive.jobs.record import (
 )
 from starlette_upload_keepalive.jobs.spool import (
     ClaimedJob,
-    CrashLimit,
     Ending,
     KeptJob,
     NewJob,
@@ -297,13 +296,13 @@ class DirectorySpool:
 
     # Jobs of anybody
 
-    def waiting(self, most: int | None = None, known: Container[str] = ()) -> list[WaitingJob]:
+    def waiting(self, most: int | None = None) -> list[WaitingJob]:
         """Return the jobs that may be claimed, the earliest of each handler."""
         waiting: list[WaitingJob] = []
         found = Counter[str]()
         for name in sorted(self._disk.names(READY)):
-            job_id, key = glance(name)
-            if job_id in known or found[key] == most:
+            _, key = glance(name)
+            if found[key] == most:
                 continue
             entry = Entry.parse(name)
             if entry is None or entry.state != "w":
@@ -338,10 +337,19 @@ class DirectorySpool:
         self._owned.add(self._ours, entry)
         return claimed
 
-    def rescue(self, limit_of: CrashLimit) -> int:
+    def rescue(self) -> int:
         """Let the jobs be claimed of owners that have ended."""
-        rescue = Rescue(self._disk, limit_of)
-        rescue.run()
+        rescue = Rescue(self._disk)
+        try:
+            rescue.run()
+        finally:
+            if rescue.rescued:
+                logger.warning(
+                    "%d jobs of processes that have ended may be claimed by others; "
+                    "%d of them were at work.",
+                    rescue.rescued,
+                    rescue.crashed,
+                )
         return rescue.rescued
 
     def sweep(self) -> None:

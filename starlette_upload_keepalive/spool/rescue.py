@@ -8,15 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from starlette_upload_keepalive.jobs.job_state import JobState
-from starlette_upload_keepalive.jobs.spool import CrashLimit, Ending
-
 from .disk import Disk
 from .entry import Entry
 from .layout import (
     CHILDREN,
     CLAIMED,
-    DEAD,
     DONE,
     LOCK,
     OWNERS,
@@ -27,7 +23,7 @@ from .layout import (
     is_owner,
     lock_of,
 )
-from .writing import set_aside, throw_away, write_ending
+from .writing import set_aside, throw_away
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -37,13 +33,16 @@ class Rescue:
 
     Args:
         disk: Where.
-        limit_of: With how many crashes a job is given up.
+
+    Attributes:
+        rescued: How many jobs others may claim now.
+        crashed: How many of those ran.
     """
 
-    def __init__(self, disk: Disk, limit_of: CrashLimit) -> None:
+    def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._limit_of = limit_of
         self.rescued: int = 0
+        self.crashed: int = 0
 
     def run(self) -> None:
         """Rescue all that can be. Blocks.
@@ -103,26 +102,12 @@ class Rescue:
 
     def _let_claim(self, path: str, entry: Entry) -> None:
         self.rescued += 1
-        if entry.state == "w":  # its handler was not started, which costs it nothing
-            self._disk.rename(path, f"{READY}/{entry.name}")
-            return
-        crashes = entry.standing.crashes + 1
-        standing = replace(entry.standing, due=time.time(), crashes=crashes)
-        limit = self._limit_of(entry.key)
-        if limit is None or crashes < limit:
-            waits = entry._replace(standing=standing, state="w")
-            self._disk.rename(path, f"{READY}/{waits.name}")
-            return
-        logger.error(
-            "The job %s is given up: its process has ended while it ran, %d times.",
-            entry.id,
-            crashes,
-        )
-        error = f"Its process has ended while it ran, {crashes} times."
-        ending = Ending(JobState.FAILED, standing.due, error=error)
-        write_ending(self._disk, path, ending)
-        dead = entry._replace(standing=standing, state="f")
-        self._disk.rename(path, f"{DEAD}/{dead.name}")
+        if entry.state == "r":  # else its handler was not started, which costs it nothing
+            self.crashed += 1
+            crashes = entry.standing.crashes + 1
+            standing = replace(entry.standing, due=time.time(), crashes=crashes)
+            entry = entry._replace(standing=standing, state="w")
+        self._disk.rename(path, f"{READY}/{entry.name}")
 
 
 def publish_children(disk: Disk, home: str, parent: Entry, folder: str) -> Iterator[Entry]:

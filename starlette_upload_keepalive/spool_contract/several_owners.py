@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from starlette_upload_keepalive.jobs.job_state import JobState
-from starlette_upload_keepalive.jobs.record import handler_key
 from starlette_upload_keepalive.jobs.spool import Spool
 
 from .case import (
-    HANDLER,
     THREADS,
     Case,
     check_bytes,
     expect,
     ids,
     is_ours,
-    kept_job,
     race,
     state_of,
     there,
@@ -50,8 +47,8 @@ def _races(case: Case, other: Spool) -> None:
 def _leaves_the_living_alone(case: Case, other: Spool) -> None:
     waits, runs = case.accepted(), case.accepted()
     case.spool.start(runs.record.id)
-    expect(other.rescue(_no_limit) == 0, "rescue() takes no job of an owner that lives")
-    expect(case.spool.rescue(_no_limit) == 0, "rescue() takes none of our own jobs")
+    expect(other.rescue() == 0, "rescue() takes no job of an owner that lives")
+    expect(case.spool.rescue() == 0, "rescue() takes none of our own jobs")
     expect(not other.waiting(), "rescue() takes no job of an owner that lives")
     expect(is_ours(case.spool, waits), "rescue() takes no job of an owner that lives")
 
@@ -80,13 +77,13 @@ def _rescues(case: Case, crashed: Callable[[], Spool]) -> None:
     case.spool.interrupt(cut_off.record.id)
     other = crashed()
     rescued = [waits, runs, *together]
-    expect(other.rescue(_no_limit) == len(rescued) + 1, "rescue() counts what an owner had")
+    expect(other.rescue() == len(rescued) + 1, "rescue() counts what an owner had")
     standing = waiting_job(other, cut_off).standing
     expect(
         (standing.attempts, standing.failures, standing.crashes) == (1, 0, 0),
         "rescue() counts no crash for a job that its app has interrupted",
     )
-    expect(other.rescue(_no_limit) == 0, "rescue() takes each job once")
+    expect(other.rescue() == 0, "rescue() takes each job once")
     for job in rescued:
         crashes = int(job in (runs, together[0]))
         waiting = waiting_job(other, job)
@@ -100,38 +97,10 @@ def _rescues(case: Case, crashed: Callable[[], Spool]) -> None:
     expect(state_of(other, done) is JobState.FAILED, "rescue() takes no job that is done")
 
 
-def _gives_up(case: Case, crashed: Callable[[], Spool]) -> None:
-    job = case.accepted()
-    case.spool.start(job.record.id)
-    other = crashed()
-    keys: list[str] = []
-
-    def limit(key: str) -> int:
-        keys.append(key)
-        return 1
-
-    other.rescue(limit)
-    expect(keys == [handler_key(HANDLER)], "rescue() asks for the limit of the handler's key")
-    kept = kept_job(other, job)
-    expect(kept.state is JobState.FAILED, "rescue() gives up a job at its limit of crashes")
-    expect(kept.ending and kept.ending.error, "a job that is given up tells why")
-    expect(kept.standing.crashes == 1, "a job that is given up tells of its crashes")
-    expect(other.retry(job.record.id), "a job that is given up may be retried")
-    claimed = there(case.claim(waiting_job(other, job), other), "a retried job may be claimed")
-    check_bytes(claimed, job, b"data")
-
-
-def _no_limit(_key: str) -> int | None:
-    return None
-
-
 CHECKS: tuple[Callable[[Case, Spool], None], ...] = (
     _shares,
     _races,
     _leaves_the_living_alone,
     _outlives_its_owners,
 )
-AFTER_A_CRASH: tuple[Callable[[Case, Callable[[], Spool]], None], ...] = (
-    _rescues,
-    _gives_up,
-)
+AFTER_A_CRASH: tuple[Callable[[Case, Callable[[], Spool]], None], ...] = (_rescues,)

@@ -147,7 +147,9 @@ def given_up(world: World) -> None:
     other = world.process()
     process.start(runs)
     process.kill()
-    other.rescue(given_up=[runs])
+    other.rescue()
+    other.claim(runs)
+    other.fail(runs)
     other.retry(runs)
     other.claim()
 
@@ -198,7 +200,7 @@ def killed_in_rescue(world: World, steps: int) -> None:
     process.kill()
     other.dies_after(steps)
     with suppress(Killed):
-        other.rescue(given_up=[runs] if steps % 2 else [])
+        other.rescue()
     world.process().rescue()
 
 

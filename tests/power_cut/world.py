@@ -20,7 +20,7 @@ from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import let_go_of_all
 from starlette_upload_keepalive.jobs.job_state import JobState
 from starlette_upload_keepalive.jobs.record import FileRecord, JobRecord
-from starlette_upload_keepalive.jobs.spool import CrashLimit, Ending, NewJob
+from starlette_upload_keepalive.jobs.spool import Ending, NewJob
 from starlette_upload_keepalive.spool import directory_spool, shared_sync
 from starlette_upload_keepalive.spool.catalog import Catalog
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
@@ -155,13 +155,10 @@ class Process:
         if contents is not None:
             assert tuple(contents) == expected.contents, f"other bytes of {record.id}"
 
-    def rescue(self, *, given_up: Sequence[str] = ()) -> int:
-        """Take over what dead owners had; give jobs up that have crashed."""
+    def rescue(self) -> int:
+        """Take over what dead owners had."""
         self._begin()
-        for job in given_up:
-            self.world.note("ending", job)
-        limit: CrashLimit = lambda _: 1 if given_up else None  # noqa: E731
-        return self.spool.rescue(limit)
+        return self.spool.rescue()
 
     def sweep(self, *, forgets: bool = False) -> None:
         """Remove what is needed no more."""

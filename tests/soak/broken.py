@@ -12,7 +12,7 @@ from pathlib import Path
 from starlette_upload_keepalive import DirectorySpool
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.jobs.record import Standing
-from starlette_upload_keepalive.jobs.spool import CrashLimit, Ending, NewJob, Spool
+from starlette_upload_keepalive.jobs.spool import Ending, NewJob, Spool
 from starlette_upload_keepalive.spool.disk import Disk
 from starlette_upload_keepalive.spool.layout import CLAIMED, OWNERS
 
@@ -51,7 +51,7 @@ class EarlySpool(DirectorySpool):
 class SelfishSpool(DirectorySpool):
     """Leaves the jobs of owners that have ended where they are."""
 
-    def rescue(self, limit_of: CrashLimit) -> int:
+    def rescue(self) -> int:
         return 0
 
 

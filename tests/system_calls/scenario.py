@@ -15,7 +15,7 @@ from starlette_upload_keepalive.files.upload import let_go_of_all
 from starlette_upload_keepalive.jobs.record import JobRecord, Standing
 from starlette_upload_keepalive.jobs.spool import Ending, NewJob
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
-from tests.owners import claim_all, new_blobs, new_record, no_limit, owning
+from tests.owners import claim_all, new_blobs, new_record, owning
 from tests.spooled import entries, names
 
 Outcome = Literal["never begun", "cut short", "done", "failed", "raised something else"]
@@ -120,7 +120,7 @@ class Scenario:
             if outcome == "raised something else":
                 yield f"{step}: it raised something else than an OSError"
         with owning(self._root) as spool:
-            spool.rescue(no_limit)
+            spool.rescue()
             waiting = claim_all(spool)
             for job_id, contents in waiting.items():
                 if contents != [self._contents[job_id]]:
