@@ -14,7 +14,16 @@ from typing import get_args
 import pytest
 
 import starlette_upload_keepalive as package
-from starlette_upload_keepalive import JobState, Retry, Upload, Uploads, events, exceptions
+from starlette_upload_keepalive import (
+    DirectorySpool,
+    Handler,
+    JobState,
+    Retry,
+    Upload,
+    Uploads,
+    events,
+    exceptions,
+)
 from starlette_upload_keepalive.jobs.known_jobs import Jobs
 from starlette_upload_keepalive.jobs.options import MAX_PRIORITY
 from starlette_upload_keepalive.spool import layout
@@ -23,7 +32,7 @@ from starlette_upload_keepalive.spool.entry import Entry, State
 from tests.pages import ROOT
 from tests.test_architecture import ORDER
 
-UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024 * 1024}
+UNITS = {"": 1, "s": 1, "days": 24 * 3600, "KiB": 1024, "MiB": 1024 * 1024}
 # What a table says of a default that is no number.
 WORDS = {
     "none": (None, ()),
@@ -32,6 +41,7 @@ WORDS = {
     "the system's": (None,),
     "`log_events`": ((package.log_events,),),
     "`Exception`": (Exception,),
+    "needed": (inspect.Parameter.empty,),
 }
 EVENTS = {
     name: value
@@ -74,6 +84,7 @@ def defaults_of(function: object) -> Mapping[str, object]:
         ("docs/options.md", "# Options", Uploads),
         ("docs/handlers.md", "## Options", Uploads.handler),
         ("docs/handlers.md", "## Try again", Retry),
+        ("docs/spool.md", "## Options", DirectorySpool),
     ],
 )
 def test_options(page: str, heading: str, function: object) -> None:
@@ -161,6 +172,22 @@ def test_what_can_be_asked_of_jobs() -> None:
     calls = r"^\| `(?:await )?uploads\.jobs\.(\w+)\("
     told = re.findall(calls, text_of("docs/jobs.md"), re.MULTILINE)
     assert told == [name for name in vars(Jobs) if not name.startswith("_")]
+
+
+def public(kind: type) -> list[str]:
+    return [
+        f"{kind.__name__}.{name}"
+        for name, value in vars(kind).items()
+        if not name.startswith("_") and inspect.isfunction(value)
+    ]
+
+
+def test_reference_has_what_can_be_asked_of_jobs_and_handlers() -> None:
+    told = re.findall(
+        r"^::: .*\b((?:Jobs|Handler)\.\w+)$", text_of("docs/api/handlers.md"), re.MULTILINE
+    )
+    # What runs a handler's jobs calls this, and nobody else does.
+    assert told == [name for name in public(Handler) if name != "Handler.invoke"] + public(Jobs)
 
 
 def test_the_tree_of_errors() -> None:
