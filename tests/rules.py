@@ -22,7 +22,7 @@ __all__ = [
     "pytest_runtest_makereport",
 ]
 
-# They look at the source, the docs and the tools, not at versions.
+# They look at the source, the docs and the tools, not at versions; or take long.
 ONCE = (
     "test_architecture",
     "test_benchmarks",
@@ -32,6 +32,7 @@ ONCE = (
     "test_house",
     "test_leak_checks",
     "test_power_cut",
+    "test_server_workers",
     "test_soak",
     "test_system_calls",
     "test_typing",

@@ -47,8 +47,8 @@ uploads = Uploads(
 
 
 def record(what: str, tag: str | None, **details: Any) -> None:
-    """Write down what happened, to which upload."""
-    line = json.dumps({"what": what, "tag": tag, **details}) + "\n"
+    """Write down what happened, to which upload, and in which process."""
+    line = json.dumps({"what": what, "tag": tag, "pid": os.getpid(), **details}) + "\n"
     with (DIRECTORY / "records").open("a") as file:
         file.write(line)
 
@@ -250,6 +250,12 @@ async def state() -> dict[str, Any]:
         "open blobs": uploads.stats().open_uploads,
         "memory": uploads.stats().memory_bytes,
     }
+
+
+@app.get("/process")
+async def process() -> int:
+    """The process that answers."""
+    return os.getpid()
 
 
 @app.get("/peak")

@@ -69,6 +69,26 @@ KINDS = {
     "granian": Kind(("granian",), ("granian", "--interface=asgi"), "--port={port}"),
 }
 UVICORNS = [name for name in KINDS if name.startswith("uvicorn")]
+WORKERS = 4
+_GUNICORN = ("gunicorn", "--no-control-socket", "--worker-class=uvicorn_worker.UvicornWorker")
+SEVERAL = {
+    "uvicorn-workers": Kind(
+        ("uvicorn", "h11"),
+        (*_UVICORN, "--http=h11", "--loop=asyncio", f"--workers={WORKERS}"),
+        "--port={port}",
+    ),
+    "gunicorn": Kind(
+        ("gunicorn", "uvicorn_worker"),
+        (*_GUNICORN, f"--workers={WORKERS}"),
+        f"--bind={HOST}:{{port}}",
+    ),
+    "gunicorn-preload": Kind(
+        ("gunicorn", "uvicorn_worker"),
+        (*_GUNICORN, "--preload", f"--workers={WORKERS}"),
+        f"--bind={HOST}:{{port}}",
+    ),
+}
+"""Servers of several processes, which have one spool in common."""
 
 
 class Server:
@@ -158,21 +178,22 @@ def running(
     """Start a server on a free port, and see to it that nothing is left of it.
 
     Args:
-        kind: Which of `KINDS`.
+        kind: Which of `KINDS` or `SEVERAL`.
         directory: An empty one, for all that it writes.
         options: More of its command line.
         app: Which app of ``tests.server_app`` it serves.
         env: More of its environment.
     """
-    KINDS[kind].skip_if_missing()
+    chosen = {**KINDS, **SEVERAL}[kind]
+    chosen.skip_if_missing()
     port = _free_port()
     temporary = directory / "temporary"
     temporary.mkdir(parents=True)
     (directory / "records").touch()
     command = [
         sys.executable,
-        *("-W", "always::ResourceWarning", "-m", *KINDS[kind].command),
-        *(KINDS[kind].port.format(port=port), *options, f"tests.server_app:{app}"),
+        *("-W", "always::ResourceWarning", "-m", *chosen.command),
+        *(chosen.port.format(port=port), *options, f"tests.server_app:{app}"),
     ]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
