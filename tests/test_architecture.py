@@ -86,6 +86,7 @@ ORDER = (
     "spool.root",
     "spool.disk",
     "spool.shared_sync",
+    "spool.trust",
     "spool.entry",
     "spool.writing",
     "spool.catalog",

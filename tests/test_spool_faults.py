@@ -140,11 +140,11 @@ def test_nothing_else_can_be_done_either(
     spool, _ = broken
 
     def fail(*_: object) -> None:
-        raise OSError(errno.EIO, "it is broken")
+        raise OSError(errno.ENOSPC, "it is full")
 
     with monkeypatch.context() as patch:
         patch.setattr(Disk, "rename", fail)
-        with pytest.raises(OSError, match="it is broken"):
+        with pytest.raises(OSError, match="it is full"):
             spool.accept([maker.job(b"data")])
     assert list(spool.jobs()) == []
     die(spool)
@@ -197,6 +197,7 @@ def test_children_that_can_not_be_moved_out_wait(
 ) -> None:
     """The job has succeeded: to call that a failure would have it run again."""
     spool, disk = broken
+    disk.error = partial(OSError, errno.ENOSPC, "injected")
     for number in range(1, 6):
         parent = maker.job(b"data")
         children = [maker.job(b"data", parent_id=parent.record.id) for _ in range(2)]

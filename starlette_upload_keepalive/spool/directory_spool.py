@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
@@ -49,9 +48,10 @@ from .layout import (
 )
 from .owned import OwnedJobs
 from .rescue import Rescue, publish_children
-from .root import check_root
+from .root import check_root, what_to_do
 from .shared_sync import SharedSync
 from .sweeping import Sweeping
+from .trust import Trust
 from .writing import (
     entry_of,
     set_aside,
@@ -67,8 +67,6 @@ _ENDED: dict[JobState, State] = {
     JobState.CANCELLED: "c",
     JobState.DISCARDED: "d",
 }
-
-_FAILED = "The disk has failed before. Look at it, and start the app again."
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -114,18 +112,18 @@ class DirectorySpool:
         self._name = ""
         self._lock: int | None = None
         self._owned = OwnedJobs()
-        self._failure: OSError | None = None
+        self._trust = Trust()
         self._closing = threading.Lock()
         self._is_closing = False
         self._catalog = Catalog(self._disk)
-        self._sync_ours = SharedSync(lambda: self._disk.sync_directory(self._ours))
+        self._sync_ours = SharedSync(self._sync_in_turn)
 
     # An owner
 
     def open(self, storage: Storage) -> None:
         """Become an owner."""
         check_root(self.root, allow_network=self._allow_network)
-        self._storage, self._is_closing, self._failure = storage, False, None
+        self._storage, self._is_closing, self._trust = storage, False, Trust()
         self._sweeping = Sweeping(self._disk, self._keep_done, self._keep_done_seconds)
         self._disk.open()
         try:
@@ -188,17 +186,15 @@ class DirectorySpool:
 
     def accept(self, jobs: Sequence[NewJob]) -> None:
         """Keep jobs, all or none of them. They belong to this owner."""
-        if self._failure is not None:
-            raise OSError(errno.EIO, _FAILED) from self._failure
         try:
-            if jobs:
-                self._accept(jobs)
+            with self._trust.watched():
+                if jobs:
+                    self._accept(jobs)
         except OSError as error:
-            if error.errno == errno.EIO:
-                # What an fsync has lost is not written by the next, which reports success
-                # (fsync(2), and PostgreSQL's "fsyncgate" of 2018).
-                self._failure = error
-            raise
+            todo = what_to_do(error, self.root, allow_network=self._allow_network)
+            if todo is None:
+                raise
+            raise OSError(error.errno, f"See to this, and start the app again: {todo}") from error
 
     def _accept(self, jobs: Sequence[NewJob]) -> None:
         disk = self._disk
@@ -222,6 +218,11 @@ class DirectorySpool:
             raise
         for entry in entries:
             self._owned.add(self._ours if single else path, entry)
+
+    def _sync_in_turn(self) -> None:
+        # The system tells of a failure once: whoever syncs next must know of it.
+        with self._trust.watched():
+            self._disk.sync_directory(self._ours)
 
     def start(self, job_id: str) -> None:
         """Note that the handler of a job of ours starts: its end with us is a crash."""
@@ -264,7 +265,9 @@ class DirectorySpool:
             parent = self._owned.get(job_id)
             for child in children:  # ours already, where they are
                 self._owned.add(f"{parent.path}/{CHILDREN}", entry_of(child))
-            for entry in publish_children(self._disk, self._ours, parent.entry, self._ours):
+            for entry in publish_children(
+                self._disk, self._ours, parent.entry, self._ours, self._sync_ours
+            ):
                 self._owned.add(self._ours, entry)
         except OSError:
             logger.exception("Some children of the job %s could not be moved out of it.", job_id)

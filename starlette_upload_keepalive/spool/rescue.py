@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from .disk import Disk
 from .entry import Entry
@@ -86,7 +87,9 @@ class Rescue:
         elif (entry := Entry.parse(name)) is None or entry.state not in ("w", "r", "p"):
             set_aside(self._disk, path)
         elif entry.state == "p":
-            self.rescued += len(list(publish_children(self._disk, folder, entry, READY)))
+            sync = partial(self._disk.sync_directory, folder)
+            published = publish_children(self._disk, folder, entry, READY, sync)
+            self.rescued += len(list(published))
         else:
             self._let_claim(path, entry)
 
@@ -110,7 +113,9 @@ class Rescue:
         self._disk.rename(path, f"{READY}/{entry.name}")
 
 
-def publish_children(disk: Disk, home: str, parent: Entry, folder: str) -> Iterator[Entry]:
+def publish_children(
+    disk: Disk, home: str, parent: Entry, folder: str, sync_home: Callable[[], None]
+) -> Iterator[Entry]:
     """Move the jobs out that a handler has submitted which has succeeded, then note it as done.
 
     Args:
@@ -118,6 +123,7 @@ def publish_children(disk: Disk, home: str, parent: Entry, folder: str) -> Itera
         home: Where the parent's entry is: with an owner who does this, or who has ended.
         parent: Its entry.
         folder: Where the children are to go.
+        sync_home: Has the names at home on the disk.
 
     Yields:
         Each, once it is there.
@@ -125,7 +131,7 @@ def publish_children(disk: Disk, home: str, parent: Entry, folder: str) -> Itera
     path = f"{home}/{parent.name}"
     # Before a child is there for itself, its parent must not run again; and before nobody looks
     # for children any more, none may come back here.
-    disk.sync_directory(home)
+    sync_home()
     try:
         names = disk.names(f"{path}/{CHILDREN}")
     except FileNotFoundError:  # all of that was done but for the last step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -35,6 +36,8 @@ _NETWORK = {
 }
 _DESCRIPTORS = "/proc/self/fd"
 _IN_MEMORY = {"tmpfs", "ramfs"}
+# What comes of a directory that was removed, is mounted read-only, or was given to another user.
+_OF_THE_ROOT = {errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -85,6 +88,22 @@ def check_root(root: Path, *, allow_network: bool) -> None:
             f"chown {os.getuid()} {root}"
         )
     _check_filesystem(root, allow_network=allow_network)
+
+
+def what_to_do(error: OSError, root: Path, *, allow_network: bool) -> str | None:
+    """Say what to do about an error, if the directory has become unusable since. Blocks.
+
+    Args:
+        error: What has failed in it.
+        root: The directory.
+        allow_network: Take one on a network filesystem, too.
+    """
+    if error.errno in _OF_THE_ROOT:
+        try:
+            check_root(root, allow_network=allow_network)
+        except SpoolUnusable as unusable:
+            return str(unusable)
+    return None
 
 
 def _check_filesystem(root: Path, *, allow_network: bool) -> None:
