@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from starlette_upload_keepalive import JobContext, JobState, Upload, Uploads, log_events
+from starlette_upload_keepalive import JobContext, JobState, Retry, Upload, Uploads, log_events
 from starlette_upload_keepalive.events import JobEvent, JobReleased
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.running import at_work
@@ -170,3 +171,23 @@ async def test_find_all_and_purge(root: Path) -> None:
 async def test_keep_failed_is_the_spools_affair(root: Path) -> None:
     with pytest.raises(ValueError, match="keep_failed"):
         durable(root, keep_failed=1)
+
+
+async def test_failure_at_the_very_end_is_tried_again_by_the_next(root: Path) -> None:
+    """P8: what has a retry left waits for its time, though nothing more is started here."""
+    uploads = durable(root, grace_period=0)
+
+    @uploads.handler(name="work", retry=Retry(attempts=2, wait_initial=600, wait_jitter=0))
+    async def fails_as_it_ends(upload: Upload) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise RuntimeError("as the test wants it")
+
+    async with at_work(uploads):
+        job = await enqueue(fails_as_it_ends)
+        await until(lambda: states(root, "claimed") == "r")
+    (entry,) = entries(root, "ready")
+    assert (entry.id, entry.standing.attempts, entry.standing.failures) == (job.id, 1, 1)
+    assert entry.standing.due > time.time() + 500
+    assert names(root, "dead") == []

@@ -69,7 +69,9 @@ def test_thread_that_is_left_behind() -> None:
     assert seen == [True]
 
 
-@pytest.mark.filterwarnings("ignore:coroutine 'Executor._run' was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings(
+    "ignore:coroutine '(Executor._run|_be_cancelled_with)' was never awaited:RuntimeWarning"
+)
 def test_one_that_never_began() -> None:
     """As no task does that is cancelled before its first step."""
     events = list[JobEvent]()
@@ -94,3 +96,35 @@ def test_one_that_never_began() -> None:
     assert cancellations(events) == [("shutdown", False)]
     assert not [event for event in events if isinstance(event, JobStarted)]
     assert uploads.stats().open_uploads == 0
+
+
+def test_one_on_the_event_loop_has_not_failed() -> None:
+    """Though it is cancelled, and learns of it, before what runs it: that has to clean up first."""
+    events = list[JobEvent]()
+    uploads = Uploads(hooks=[events.append])
+
+    @uploads.handler()
+    async def handler(upload: Upload) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        serving = asyncio.create_task(serve())
+        await started.wait()
+        assert not serving.done()
+
+    async def serve() -> None:
+        with make_upload(uploads.storage, b"data") as upload:
+            async with uploads.running():
+                handler.submit_now(upload)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    for _ in range(100):
+                        await asyncio.sleep(0)
+
+    started = asyncio.Event()
+    asyncio.run(main())
+    (job,) = uploads.jobs
+    assert (job.state, job.error) == (JobState.CANCELLED, None)
+    assert cancellations(events) == [("shutdown", False)]

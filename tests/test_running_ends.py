@@ -136,7 +136,9 @@ async def test_failure_while_the_block_is_cancelled_stays_in_its_job(
 
 
 # asyncio never begins a task that is cancelled before its first step, and says so.
-@pytest.mark.filterwarnings("ignore:coroutine 'Executor._run' was never awaited")
+@pytest.mark.filterwarnings(
+    "ignore:coroutine '(Executor._run|_be_cancelled_with)' was never awaited"
+)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("begun", [False, True], ids=["before its first step", "at work"])
 async def test_native_cancellation(

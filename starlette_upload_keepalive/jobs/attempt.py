@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 from anyio import CancelScope
+from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive.exceptions import HandlerTimeout
 from starlette_upload_keepalive.files.threads import WorkerThreads
@@ -67,7 +68,7 @@ async def attempt(
         with begun:
             result = await _call(job, stage, scope, threads)
     except BaseException as error:
-        if task_is_cancelled(error, job):
+        if await _task_is_cancelled(error, job):
             raise
         left_behind = job._work.run_in == "thread" and scope.cancelled_caught
         return Outcome(error=error, thread_goes_on=left_behind)
@@ -163,10 +164,24 @@ def _why_stopped(job: Job[Any]) -> Exception:
     return Stopped(f"The handler {job.handler} was asked to stop.")
 
 
+async def _task_is_cancelled(error: BaseException, job: Job[Any]) -> bool:
+    if not _is_cancel(error) or task_is_cancelled(error, job):
+        return _is_cancel(error)
+    # At its end `asyncio.run` cancels each task by itself, in any order: who tells the jobs of it
+    # may come after them.
+    with CancelScope(shield=True):
+        await checkpoint()
+    return task_is_cancelled(error, job)
+
+
+def _is_cancel(error: BaseException) -> bool:
+    # By its type: what the handler has raised may raise when it is asked for its class.
+    return issubclass(type(error), anyio.get_cancelled_exc_class())
+
+
 def task_is_cancelled(error: BaseException, job: Job[Any]) -> bool:
     """Tell what cancels this task from an error that its handler has raised."""
-    # By its type: what the handler has raised may raise when it is asked for its class.
-    if not issubclass(type(error), anyio.get_cancelled_exc_class()):
+    if not _is_cancel(error):
         return False
     # A native cancel has no deadline.
     return job._stop_reason == "shutdown" or anyio.current_effective_deadline() == -math.inf

@@ -278,8 +278,10 @@ class Executor:
             stage = Stage(job.id, attempt=job.attempt)
             try:
                 outcome = await self._attempt(job, stage)
-                left = self._ends[job._work.run_in] - anyio.current_time()
-                retries = self._retries and not self._is_stopping
+                # What is to be tried again later waits in the spool, whatever ends here.
+                ends = self._keeper is None
+                left = self._ends[job._work.run_in] - anyio.current_time() if ends else math.inf
+                retries = self._retries and not (ends and self._is_stopping)
                 circumstances = Circumstances(retries, self._in_haste > 0, left)
                 verdict = verdict_on(job, outcome.error, circumstances)
                 parked = None

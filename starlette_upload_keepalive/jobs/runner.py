@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import checkpoint, current_token
 
@@ -85,6 +86,8 @@ class Runner:
             async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
                 self._loop_thread, self._loop = threading.get_ident(), current_token()
                 self._portal, self._is_open = portal, True
+                ended = anyio.CancelScope()
+                tasks.start_soon(_be_cancelled_with, tasks, ended)
                 self.executor.start(tasks)
                 try:
                     try:
@@ -97,6 +100,7 @@ class Runner:
                 finally:
                     self._shut()
                     self.executor.close()
+                    ended.cancel()
                     with anyio.CancelScope(shield=True):
                         while self._calls:
                             await checkpoint()
@@ -273,3 +277,20 @@ class Runner:
 
         # anyio has no way into another event loop that does not wait until it is there.
         threading.Thread(target=wait_for_it, name="upload-keepalive-post", daemon=True).start()
+
+
+async def _be_cancelled_with(tasks: TaskGroup, ended: anyio.CancelScope) -> None:
+    """Cancel a task group at once when `asyncio.run` cancels each task by itself.
+
+    What the group is in may take long to get there, and its jobs would seem to have failed.
+
+    Args:
+        tasks: The group.
+        ended: Cancelled when the group has nothing more to do.
+    """
+    try:
+        with ended:
+            await anyio.sleep_forever()
+    except anyio.get_cancelled_exc_class():
+        tasks.cancel_scope.cancel()
+        raise
