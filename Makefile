@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo    start the example app on a free port of this machine"
 	@echo "make test    run the tests"
-	@echo "make soak    kill servers that share a spool again and again, and see that nothing is lost; KILLS=10000"
+	@echo "make soak    kill and stop servers that share a spool again and again, and see that nothing is lost; KILLS=10000"
 	@echo "make check   run every check: style, types, coverage, all versions, the wheel, the docs"
 	@echo "make docs    make the site of the docs, in site/"
 	@echo "make bench   measure, beside what it replaces, into docs/benchmarks; ARGS=\"parse --rounds 5\""

@@ -1,1 +1,1 @@
-"""Real servers on one spool, killed again and again, while clients upload: `make soak`."""
+"""Real servers on one spool, killed and stopped again and again, while clients upload."""

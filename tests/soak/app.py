@@ -28,6 +28,8 @@ from .journal import Journal
 
 # A job is given up after that many crashes: none is to be.
 RETRY = Retry(attempts=1000, wait_initial=0.02, wait_max=0.1)
+# In seconds: shorter than many handlers take, so that what a shutdown cuts off is run again.
+GRACE_PERIOD = 0.02
 
 
 class OnPurposeError(Exception):
@@ -42,7 +44,12 @@ def make_app(spool: Spool, journal: Journal) -> ASGIApp:
             journal.write("noted", event.job_id, event.attempt)
 
     uploads = Uploads(
-        spool=spool, memory_max_size=100_000, handler_threads=4, handler_tasks=8, hooks=[note]
+        spool=spool,
+        memory_max_size=100_000,
+        handler_threads=4,
+        handler_tasks=8,
+        grace_period=GRACE_PERIOD,
+        hooks=[note],
     )
     add_handlers(uploads, journal)
     add_pipeline(uploads, journal)
@@ -94,7 +101,7 @@ def add_handlers(uploads: Uploads, journal: Journal) -> None:
     @uploads.handler("photo", path="/six", retry=RETRY)
     async def flaky(photo: Upload, job: JobContext) -> None:
         if job.attempt < 3:
-            journal.write("start", job.id, job.attempt, file=str(photo.filename), task="flaky")
+            start(journal, photo, job, "flaky")
             journal.write("raised", job.id, job.attempt)
             raise OnPurposeError
         await work_async(journal, photo, job, "flaky")
@@ -135,9 +142,22 @@ def add_submitted(uploads: Uploads, journal: Journal) -> Callable[[object], str]
     return submit
 
 
+def start(journal: Journal, upload: Upload, job: JobContext, task: str) -> None:
+    """Write down that a handler starts, and where its job stands."""
+    journal.write(
+        "start",
+        job.id,
+        job.attempt,
+        file=str(upload.filename),
+        task=task,
+        failures=job._job._failures,
+        crashes=job._job._crashes,
+    )
+
+
 def work(journal: Journal, upload: Upload, job: JobContext, task: str) -> None:
     """Read the file, and take a while, in a thread."""
-    journal.write("start", job.id, job.attempt, file=str(upload.filename), task=task)
+    start(journal, upload, job, task)
     digest = hashlib.sha256()
     while data := upload.file.read(100_000):
         digest.update(data)
@@ -147,9 +167,13 @@ def work(journal: Journal, upload: Upload, job: JobContext, task: str) -> None:
 
 async def work_async(journal: Journal, upload: Upload, job: JobContext, task: str) -> None:
     """Read the file, and take a while, on the event loop."""
-    journal.write("start", job.id, job.attempt, file=str(upload.filename), task=task)
-    digest = hashlib.sha256(await upload.read())
-    await anyio.sleep(a_while())
+    start(journal, upload, job, task)
+    try:
+        digest = hashlib.sha256(await upload.read())
+        await anyio.sleep(a_while())
+    except anyio.get_cancelled_exc_class():
+        journal.write("cut", job.id, job.attempt)
+        raise
     journal.write("end", job.id, job.attempt, sha256=digest.hexdigest())
 
 

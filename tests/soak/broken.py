@@ -87,6 +87,13 @@ class ForgetfulSpool(DirectorySpool):
             super().finish(job_id, ending, children)
 
 
+class GrudgingSpool(DirectorySpool):
+    """Counts a crash for a thread that the end of its app has cut off."""
+
+    def interrupt(self, job_id: str) -> None:
+        pass
+
+
 class PiecemealSpool(DirectorySpool):
     """Accepts the jobs of a request one by one."""
 
@@ -129,6 +136,7 @@ SPOOLS: dict[str, Callable[[Path], Spool]] = {
     "selfish": SelfishSpool,
     "eager": EagerSpool,
     "forgetful": ForgetfulSpool,
+    "grudging": GrudgingSpool,
     "piecemeal": PiecemealSpool,
     "hasty": HastySpool,
     "spoiling": SpoilingSpool,

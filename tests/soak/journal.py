@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-What = Literal["start", "end", "raised", "noted"]
+What = Literal["start", "end", "raised", "cut", "noted"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Line:
     """One thing that happened to a job.
 
     Attributes:
-        what: Its handler has started, returned, or raised; or the spool has noted its success.
+        what: Its handler has started, returned, raised, or was cut off by the end of the app; or
+            the spool has noted its success.
         life: The number of the process.
         at: When, by the machine's monotonic clock.
         job: The job's id.
@@ -25,6 +26,8 @@ class Line:
         file: The name of its file.
         task: The name of its handler, and which of several it is.
         sha256: Of the bytes that the handler has read.
+        failures: How many the spool has counted before.
+        crashes: How many the spool has counted before.
     """
 
     what: What
@@ -35,6 +38,8 @@ class Line:
     file: str = ""
     task: str = ""
     sha256: str = ""
+    failures: int = 0
+    crashes: int = 0
 
 
 class Journal:
@@ -58,8 +63,21 @@ class Journal:
         file: str = "",
         task: str = "",
         sha256: str = "",
+        failures: int = 0,
+        crashes: int = 0,
     ) -> None:
-        line = Line(what, self._life, time.monotonic(), job, attempt, file, task, sha256)
+        line = Line(
+            what,
+            self._life,
+            time.monotonic(),
+            job,
+            attempt,
+            file,
+            task,
+            sha256,
+            failures,
+            crashes,
+        )
         # One write: with O_APPEND all of it is there or nothing, and after that of others.
         os.write(self._fd, json.dumps(asdict(line)).encode() + b"\n")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 
 
 def fork(work: Callable[[], object], log: Path) -> int:
@@ -32,9 +34,14 @@ def fork(work: Callable[[], object], log: Path) -> int:
         os.dup2(fd, 2)
         work()
         code = 0
+    except KeyboardInterrupt:
+        code = 0
     except BaseException:  # noqa: BLE001 - the forked process must not go on as its parent
         traceback.print_exc()
     finally:
+        for thread in threading.enumerate():  # as the interpreter does at its end
+            if not thread.daemon and thread is not threading.current_thread():
+                thread.join()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -47,23 +54,47 @@ class Life:
     Attributes:
         number: Which of all lives it is.
         pid: Its process.
-        killed_at: When it was killed, by the machine's monotonic clock.
+        told: By which signals it was told to end.
+        told_at: When it was told first, by the machine's monotonic clock.
+        killed_at: When it was killed, by the same.
+        code: Its exit code, once it has ended by itself.
     """
 
     number: int
     pid: int
-    killed_at: float | None = None
+    told: list[Signals] = field(default_factory=list[Signals])
+    told_at: float = math.inf
+    killed_at: float = math.inf
+    code: int | None = None
+
+    @property
+    def ending_at(self) -> float:
+        """From when on its jobs may be run by others."""
+        return min(self.told_at, self.killed_at)
 
     def kill(self) -> None:
         """End it as a power button would."""
         self.killed_at = time.monotonic()
-        os.kill(self.pid, signal.SIGKILL)
+        os.kill(self.pid, SIGKILL)
         os.waitpid(self.pid, 0)
 
-    def stop(self) -> int:
-        """Ask it to end, and return its exit code."""
-        os.kill(self.pid, signal.SIGTERM)
-        return wait_for(self.pid)
+    def tell(self, by: Signals) -> None:
+        """Ask it to end."""
+        self.told_at = min(self.told_at, time.monotonic())
+        self.told.append(by)
+        os.kill(self.pid, by)
+
+    def has_ended(self) -> bool:
+        """Tell whether it has, since it was asked to."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid:
+            self.code = os.waitstatus_to_exitcode(status)
+        return bool(pid)
+
+    def stop(self) -> None:
+        """Ask it to end, and wait for that."""
+        self.tell(SIGTERM)
+        self.code = wait_for(self.pid)
 
 
 def wait_for(pid: int) -> int:

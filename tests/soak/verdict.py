@@ -11,24 +11,27 @@ from pathlib import Path
 from starlette_upload_keepalive.spool.layout import CLAIMED, CORRUPT, DEAD, OWNERS, READY, TRASH
 
 from .journal import Line
+from .processes import Life
 from .requests import KINDS, Sent
 
 
 def violations(
-    sent: Iterable[Sent], lines: Sequence[Line], kills: Mapping[int, float], root: Path
+    sent: Iterable[Sent], lines: Sequence[Line], lives: Sequence[Life], root: Path
 ) -> list[str]:
     """Return what broke a promise, in words.
 
     Args:
         sent: What the clients have sent.
         lines: The journal of all processes.
-        kills: When lives were killed, by number.
+        lives: All processes of servers, by number.
         root: The directory of the spool, after all have ended.
     """
     jobs = runs_by_job(lines)
+    seen = {line.life: line.at for line in lines}
     return [
-        *wrong_answers(sent, jobs),
-        *[wrong for job, runs in jobs.items() for wrong in wrong_runs(job, runs, kills)],
+        *wrong_answers(sent, jobs, cut_off=any(len(life.told) > 1 for life in lives)),
+        *[wrong for job, runs in jobs.items() for wrong in wrong_runs(job, runs, lives, seen)],
+        *[wrong for job, runs in jobs.items() for wrong in wrong_counts(job, runs, lives)],
         *leftovers(root),
     ]
 
@@ -62,8 +65,12 @@ def runs_by_job(lines: Iterable[Line]) -> dict[str, list[Run]]:
     return jobs
 
 
-def wrong_answers(sent: Iterable[Sent], jobs: Mapping[str, Sequence[Run]]) -> Iterator[str]:
+def wrong_answers(
+    sent: Iterable[Sent], jobs: Mapping[str, Sequence[Run]], *, cut_off: bool
+) -> Iterator[str]:
     """Find requests of which not all was done, or not what was answered."""
+    # A second interrupt has uvicorn cancel requests, and answer so.
+    broken_off: set[int | None] = {None, 500} if cut_off else {None}
     by_file = defaultdict[str, list[tuple[str, Run]]](list)
     for job, runs in jobs.items():
         for run in runs:
@@ -71,7 +78,7 @@ def wrong_answers(sent: Iterable[Sent], jobs: Mapping[str, Sequence[Run]]) -> It
     for request in sent:
         kind, names = KINDS[request.path], sorted(request.files)
         title = f"{request.path} {names} ({request.status})"
-        if request.status not in ({400} if kind.path == "/refused" else {200, 202}) | {None}:
+        if request.status not in ({400} if kind.path == "/refused" else {200, 202}) | broken_off:
             yield f"{title}: it should have been answered otherwise"
         ran = [(name, *each) for name in names for each in by_file.pop(name, [])]
         found = {(run.start.task, name, job) for name, job, run in ran}
@@ -98,21 +105,44 @@ def wrong_bytes(
                 yield f"{job} ({task} of {name}): it has read other bytes"
 
 
-def wrong_runs(job: str, runs: Sequence[Run], kills: Mapping[int, float]) -> Iterator[str]:
+def wrong_runs(
+    job: str, runs: Sequence[Run], lives: Sequence[Life], seen: Mapping[int, float]
+) -> Iterator[str]:
     """Find runs of a job that there should not be, and a job that was not run to its end."""
     for run, following in pairwise(runs):
-        start = following.start
+        life, start = lives[run.start.life], following.start
         if start.attempt <= run.start.attempt:
             yield f"{job}: attempt {start.attempt} comes after attempt {run.start.attempt}"
-        killed_at = kills.get(run.start.life, math.inf)
-        if start.at < (killed_at if run.end is None else run.end.at):
+        if start.at < end_of(run, life, seen):
             yield f"{job}: it was run twice at a time"
         elif run.noted is not None:
             yield f"{job}: it was run again, although its end was noted"
-        elif (run.end is None or run.end.what == "end") and start.at < killed_at:
-            yield f"{job}: it was run again, although life {run.start.life} was not killed yet"
+        elif (run.end is None or run.end.what != "raised") and start.at < life.ending_at:
+            yield f"{job}: it was run again, although life {life.number} was not to end yet"
     if not runs or runs[-1].end is None or runs[-1].end.what != "end":
         yield f"{job}: it was not run to its end"
+
+
+def end_of(run: Run, life: Life, seen: Mapping[int, float]) -> float:
+    """Return when a run has ended at the earliest."""
+    if run.end is not None:
+        return run.end.at
+    # A thread ends with its process, which lived when it was last seen.
+    return max(life.ending_at, seen[life.number])
+
+
+def wrong_counts(job: str, runs: Sequence[Run], lives: Sequence[Life]) -> Iterator[str]:
+    """Find failures and crashes that were counted and are none: to be told to end is neither."""
+    failures = killed = 0
+    for number, run in enumerate(runs):
+        # One that was killed before its handler's first line was not seen.
+        crashes = killed + run.start.attempt - 1 - number
+        if run.start.failures > failures:
+            yield f"{job}: {run.start.failures} failures were counted, and {failures} seen"
+        if run.start.crashes > crashes:
+            yield f"{job}: {run.start.crashes} crashes were counted, and {crashes} seen"
+        failures += run.end is not None and run.end.what == "raised"
+        killed += lives[run.start.life].killed_at < math.inf
 
 
 def leftovers(root: Path) -> Iterator[str]:
