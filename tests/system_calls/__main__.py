@@ -6,23 +6,36 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from .scenario import Scenario
+from .steps import Steps, unsynced
 from .strace import Fault, faults, trace
+from .upkeep import Upkeep
+
+SCENARIOS: dict[str, Callable[[Path], Steps]] = {
+    "in-memory": partial(Scenario, on_disk=False),
+    "on-disk": partial(Scenario, on_disk=True),
+    "upkeep": Upkeep,
+}
 
 
-def violations(directory: Path, fault: Fault | None, *, on_disk: bool) -> Iterator[str]:
+def violations(
+    directory: Path, fault: Fault | None, make_scenario: Callable[[Path], Steps]
+) -> Iterator[str]:
     """Run the scenario once, and find what broke a promise."""
     root = directory / "spool"
     root.mkdir(mode=0o700, parents=True)
-    scenario = Scenario(root, on_disk=on_disk)
+    scenario = make_scenario(root)
     calls = trace(scenario, directory / "calls", fault)
-    yield from scenario.violations()
+    with unsynced():
+        yield from scenario.violations()
     outcomes = scenario.outcomes
     if fault is None:
         if set(outcomes.values()) != {"done"}:
@@ -40,14 +53,15 @@ def main() -> int:
     """Return the exit code: 0 if nothing broke a promise."""
     parser = argparse.ArgumentParser(prog="python -m tests.system_calls", description=__doc__)
     parser.add_argument("directory", type=Path, help="an empty one")
-    parser.add_argument("--on-disk", action="store_true", help="accept what is on the disk already")
+    parser.add_argument("--scenario", choices=SCENARIOS, default="in-memory", help="what is done")
     options = parser.parse_args()
+    logging.getLogger().addHandler(logging.NullHandler())  # what is wrong is told by us
     directory: Path = options.directory
-    on_disk: bool = options.on_disk
+    make_scenario = SCENARIOS[options.scenario]
     workers = len(os.sched_getaffinity(0))
 
     # All that it imports is imported then, which makes for fewer calls.
-    for wrong in violations(directory / "first", None, on_disk=on_disk):
+    for wrong in violations(directory / "first", None, make_scenario):
         print(f"without a fault: {wrong}")
         return 1
     found = faults((directory / "first" / "calls").read_text().splitlines())
@@ -58,7 +72,7 @@ def main() -> int:
             code = 1
             try:
                 mine = found[number::workers]
-                code = _try_all(mine, directory / f"worker-{number}", on_disk=on_disk)
+                code = _try_all(mine, directory / f"worker-{number}", make_scenario)
             finally:
                 sys.stdout.flush()
                 os._exit(code)
@@ -68,10 +82,10 @@ def main() -> int:
     return max(codes)
 
 
-def _try_all(found: list[Fault], directory: Path, *, on_disk: bool) -> int:
+def _try_all(found: list[Fault], directory: Path, make_scenario: Callable[[Path], Steps]) -> int:
     code = 0
     for fault in found:
-        for wrong in violations(directory, fault, on_disk=on_disk):
+        for wrong in violations(directory, fault, make_scenario):
             code = 1
             print(f"{fault}: {wrong}", flush=True)
         shutil.rmtree(directory)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import mmap
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from starlette_upload_keepalive import JobState
 from starlette_upload_keepalive.files.storage import MIB, Storage
@@ -18,19 +14,13 @@ from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from tests.owners import claim_all, new_blobs, new_record, owning
 from tests.spooled import entries, names
 
-Outcome = Literal["never begun", "cut short", "done", "failed", "raised something else"]
-OUTCOMES: tuple[Outcome, ...] = (
-    "never begun",
-    "cut short",
-    "done",
-    "failed",
-    "raised something else",
-)
+from .steps import Steps
+
 STEPS = ("accept one", "accept six", "finish", "claim")
 
 
-class Scenario:
-    """An owner's steps, which a process takes that may be killed at any time.
+class Scenario(Steps):
+    """What an owner does with its jobs.
 
     Args:
         root: That of the spool.
@@ -38,10 +28,7 @@ class Scenario:
     """
 
     def __init__(self, root: Path, *, on_disk: bool) -> None:
-        self._root = root
-        # Shared with the parent process: to write there is no system call.
-        self._outcomes = mmap.mmap(-1, len(STEPS))
-        self._log = _Noting()
+        super().__init__(root, STEPS)
         self._storage = Storage(memory_max_size=0 if on_disk else MIB)
         self._contents: dict[str, bytes] = {}
         self._one = self._record(b"one")
@@ -59,9 +46,7 @@ class Scenario:
 
     def prepare(self) -> None:
         """Do what comes before anything may fail."""
-        logger = logging.getLogger("starlette_upload_keepalive")
-        logger.addHandler(self._log)
-        logger.propagate = False  # to print it would be system calls
+        super().prepare()
         self._spool.open(self._storage)
         # From now on what is on the disk lies where it can be linked.
         for record in [self._one, *self._six, self._parent, *self._children, self._claimed]:
@@ -73,18 +58,14 @@ class Scenario:
     def _accept(self, *records: JobRecord) -> None:
         self._spool.accept([self._jobs[record.id] for record in records])
 
-    def run(self) -> None:
-        """Take all steps, whatever comes of each."""
-        for number, step in enumerate(
-            [
-                lambda: self._accept(self._one),
-                lambda: self._accept(*self._six),
-                self._finish,
-                self._claim,
-            ]
-        ):
-            self._outcomes[number] = 1
-            self._outcomes[number] = _outcome(step)
+    def steps(self) -> Sequence[Callable[[], object]]:
+        """Return what is done at each step."""
+        return [
+            lambda: self._accept(self._one),
+            lambda: self._accept(*self._six),
+            self._finish,
+            self._claim,
+        ]
 
     def _finish(self) -> None:
         job_id = self._parent.id
@@ -102,23 +83,11 @@ class Scenario:
                 self._spool.start(job_id)
                 self._spool.finish(job_id, Ending(JobState.FAILED, 1e9, error="it has failed"))
 
-    @property
-    def outcomes(self) -> dict[str, Outcome]:
-        """What came of each step."""
-        return {step: OUTCOMES[self._outcomes[number]] for number, step in enumerate(STEPS)}
-
-    @property
-    def has_logged(self) -> bool:
-        """Whether an error was logged."""
-        return self._log.has_noted[0] == 1
-
     # Once the process has ended
 
     def violations(self) -> Iterator[str]:
         """Find what broke a promise, as the next owner sees it."""
-        for step, outcome in self.outcomes.items():
-            if outcome == "raised something else":
-                yield f"{step}: it raised something else than an OSError"
+        yield from super().violations()
         with owning(self._root) as spool:
             spool.rescue()
             waiting = claim_all(spool)
@@ -162,24 +131,3 @@ class Scenario:
             yield f"claim: the job has failed: {dead}, and it waits: {again}"
         if self.outcomes["claim"] == "done" and not dead:
             yield "claim: the job has not failed, though nothing else has"
-
-
-class _Noting(logging.Handler):
-    """Notes that something was logged, for the parent process, too."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.has_noted = mmap.mmap(-1, 1)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.has_noted[0] = 1
-
-
-def _outcome(step: Callable[[], None]) -> int:
-    with suppress(Exception):
-        try:
-            step()
-        except OSError:
-            return OUTCOMES.index("failed")
-        return OUTCOMES.index("done")
-    return OUTCOMES.index("raised something else")

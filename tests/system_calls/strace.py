@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.owners import PATIENCE
 
-from .scenario import Scenario
+from .steps import Steps, unsynced
 
 TRACED = "%file,%desc"
 FAULTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
@@ -48,7 +48,7 @@ class Fault:
         return f"{self.kind} at {self.call} {self.count}"
 
 
-def trace(scenario: Scenario, log: Path, fault: Fault | None = None) -> list[str]:
+def trace(scenario: Steps, log: Path, fault: Fault | None = None) -> list[str]:
     """Run a scenario in a process of its own, and return its system calls as strace tells them.
 
     Args:
@@ -61,7 +61,8 @@ def trace(scenario: Scenario, log: Path, fault: Fault | None = None) -> list[str
     child = os.fork()
     if child == 0:
         try:
-            scenario.prepare()
+            with unsynced():
+                scenario.prepare()
             ctypes.CDLL(None).prctl(_SET_PTRACER, _ANY, 0, 0, 0)  # where only parents may trace
             prepared[0] = 1
             _wait_until(traced)
