@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from starlette_upload_keepalive import DirectorySpool
 from starlette_upload_keepalive.spool import directory_spool, shared_sync
 from starlette_upload_keepalive.spool.shared_sync import SharedSync
 from tests.power_cut.log import Begun, Event, Named, Slot, Synced, Written
@@ -20,6 +21,7 @@ from tests.power_cut.persistence import Disorder, Remains
 from tests.power_cut.scenarios import KILLED, SINGLE, accepts_share_a_sync, at_once
 from tests.power_cut.search import Search, contents, record
 from tests.power_cut.trial import Verdict, trials
+from tests.power_cut.world import Process, World
 
 # All mutants of others take long; a few of what they show is seen by a test of their own.
 SHORT = (
@@ -104,6 +106,19 @@ def test_a_share_in_a_sync_that_has_begun_is_seen(monkeypatch: pytest.MonkeyPatc
     assert all(look(seed) for seed in range(5))
     monkeypatch.setattr(directory_spool, "SharedSync", Late)
     assert not all(look(seed) for seed in range(5))
+
+
+def test_a_crash_that_is_counted_of_what_was_interrupted_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def after_the_kill(world: World) -> None:
+        """As `interrupt_and_rescue`, but seen by a restart alone."""
+        monkeypatch.setattr(Process, "spare", lambda self, job: self.world.note("spared", job))
+        SINGLE["interrupt_and_rescue"](world)
+
+    assert Search(30).look("sound", record(after_the_kill))
+    monkeypatch.setattr(DirectorySpool, "interrupt", lambda *_: None)
+    assert not Search(30).look("a mutant", record(after_the_kill))
 
 
 # What a power cut may leave, by hand

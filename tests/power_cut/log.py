@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-What = Literal["call", "accepting", "accepted", "ending", "forgetting"]
+What = Literal["call", "accepting", "accepted", "ending", "forgetting", "spared", "starting"]
 
 
 class Slot(NamedTuple):

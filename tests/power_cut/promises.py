@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from .log import Noted
@@ -35,6 +35,7 @@ class Promises:
         requests: The jobs of each request, by the first of them, and whether it was accepted.
         endings: For each job whose end has begun, the children of each time it did.
         forgetting: Whether jobs that are done may be there no more.
+        spared: The jobs of which no crash is to be counted.
     """
 
     requests: Mapping[tuple[str, ...], bool] = field(default_factory=dict[tuple[str, ...], bool])
@@ -42,31 +43,37 @@ class Promises:
         default_factory=dict[str, frozenset[tuple[str, ...]]]
     )
     forgetting: bool = False
+    spared: frozenset[str] = frozenset()
 
     def after(self, noted: Noted) -> Promises:
         """Return what it knows after one thing more."""
         if noted.what in ("accepting", "accepted"):
             requests = {**self.requests, noted.ids: noted.what == "accepted"}
-            return Promises(requests, self.endings, self.forgetting)
+            return replace(self, requests=requests)
         if noted.what == "forgetting":
-            return Promises(self.requests, self.endings, forgetting=True)
+            return replace(self, forgetting=True)
+        if noted.what == "spared":
+            return replace(self, spared=self.spared | {*noted.ids})
+        if noted.what == "starting":
+            return replace(self, spared=self.spared - {*noted.ids})
         if noted.what == "call":
             return self
         job, *children = noted.ids
         endings = self.endings.get(job, frozenset()) | {tuple(children)}
-        return Promises(self.requests, {**self.endings, job: endings}, self.forgetting)
+        return replace(self, endings={**self.endings, job: endings})
 
     @property
     def key(self) -> object:
         """What is equal of those that promise the same."""
         requests = frozenset(self.requests.items())
-        return requests, frozenset(self.endings.items()), self.forgetting
+        return requests, frozenset(self.endings.items()), self.forgetting, self.spared
 
-    def check(self, places: Mapping[str, Place]) -> None:
+    def check(self, places: Mapping[str, Place], crashes: Mapping[str, int]) -> None:
         """See whether each job is where it may be.
 
         Args:
             places: Where each job is that is anywhere, all of it.
+            crashes: How many were counted of each.
 
         Raises:
             Broken: One is not.
@@ -82,6 +89,9 @@ class Promises:
                 raise Broken("a job is done that was not even accepted")
         for parent, endings in self.endings.items():
             self._check_children(parent, endings, places)
+        for job in self.spared:
+            if crashes.get(job):
+                raise Broken(f"{job} was only interrupted, but crashes are counted")
         known = {job for jobs in self.requests for job in jobs}
         known |= {child for each in self.endings.values() for family in each for child in family}
         if unknown := set(places) - known:

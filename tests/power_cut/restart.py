@@ -50,7 +50,7 @@ class _Restart:
         process = self.world.process(keep_done=0)
         process.rescue()
         places = self.places()
-        self.promises.check(places)
+        self.promises.check(places, self.crashes())
         for jobs in self.promises.requests:
             if set(jobs) <= set(places):  # from now on they are, though nobody was told
                 self.world.note("accepted", *jobs)
@@ -88,6 +88,11 @@ class _Restart:
         if owners or len(self.names(CLAIMED)) != 1:
             raise Broken(f"not rescued: {owners} of {self.names(CLAIMED)}")
         return places
+
+    def crashes(self) -> dict[str, int]:
+        """Return how many crashes were counted of each job that waits."""
+        found = [Entry.parse(name) for name in self.names(READY)]
+        return {entry.id: entry.standing.crashes for entry in found if entry is not None}
 
     def look(self, process: Process, places: Mapping[str, Place]) -> None:
         """Look at all jobs as people do."""

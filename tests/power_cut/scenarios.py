@@ -128,6 +128,22 @@ def child_of_a_child(world: World) -> None:
         (job,) = process.finish(job, world.new(world.blob(b"%d" % number), parent=job))
 
 
+def interrupt_and_rescue(world: World) -> None:
+    """A thread outlives its app, and then the process ends: that is no crash of its job."""
+    process = world.process()
+    (job,) = process.accept(world.new(world.blob(b"bytes")))
+    other = world.process()
+    process.start(job)
+    process.interrupt(job)
+    # Until something else is synced there, a power cut may bring back that it runs.
+    process.accept(world.new(world.blob(b"next")))
+    process.spare(job)
+    process.kill()
+    assert other.rescue() == 2
+    other.spare(job)
+    other.claim(job)
+
+
 def crash_and_rescue(world: World) -> None:
     """A process ends with a job that runs, and one that waits."""
     process = world.process()
@@ -188,6 +204,21 @@ def killed_in_accept(world: World, steps: int) -> None:
     shared = world.blob(b"shared")
     with suppress(Killed):
         process.accept(world.new(shared), world.new(shared))
+    other.rescue()
+    other.claim()
+
+
+def killed_in_interrupt(world: World, steps: int) -> None:
+    process = world.process()
+    (job,) = process.accept(world.new(world.blob(b"bytes")))
+    other = world.process()
+    process.start(job)
+    process.dies_after(steps)
+    with suppress(Killed):
+        process.interrupt(job)
+        process.accept(world.new(world.blob(b"next")))
+        process.spare(job)
+    process.kill()
     other.rescue()
     other.claim()
 
@@ -314,6 +345,7 @@ SINGLE: dict[str, Scenario] = {
         fail_and_retry,
         children,
         child_of_a_child,
+        interrupt_and_rescue,
         crash_and_rescue,
         given_up,
         rescue_of_an_accept,
@@ -322,7 +354,12 @@ SINGLE: dict[str, Scenario] = {
 }
 KILLED: dict[str, Scenario] = {
     f"{scenario.__name__}_{steps}": partial(scenario, steps=steps)
-    for scenario, most in ((killed_in_accept, 22), (killed_in_rescue, 18), (killed_in_finish, 40))
+    for scenario, most in (
+        (killed_in_accept, 22),
+        (killed_in_interrupt, 10),
+        (killed_in_rescue, 18),
+        (killed_in_finish, 40),
+    )
     for steps in range(most)
 }
 """Killed before each step in turn."""

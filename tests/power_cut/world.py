@@ -112,7 +112,19 @@ class Process:
         """Start the handlers of jobs."""
         for job in jobs:
             self._begin()
+            self.world.note("starting", job)
             self.spool.start(job)
+
+    def interrupt(self, job: str) -> None:
+        """Have the app end before a handler of it."""
+        self._begin()
+        self.spool.interrupt(job)
+
+    def spare(self, job: str) -> None:
+        """See that no crash of a job was counted, nor ever is."""
+        crashes = {kept.id: kept.standing.crashes for kept in self.spool.jobs()}
+        assert not crashes[job], f"{job} was only interrupted, but crashes are counted"
+        self.world.note("spared", job)
 
     def finish(
         self, job: str, *children: NewJob, state: JobState = JobState.SUCCEEDED
