@@ -258,14 +258,7 @@ class Uploads(HandlerRegistry):
         finally:
             if self._runner is not None:
                 self._runner.notice()
-        unkept: list[Job[Any]] = []
-        for job in stranded:
-            if self._keeper is not None and job._kept:  # the server has ended the lifespan first
-                self._keeper.release_in_background(job)
-                job._give_back()
-            else:
-                unkept.append(job)
-        return unkept
+        return stranded
 
     def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""
@@ -304,7 +297,14 @@ class Uploads(HandlerRegistry):
         return any(intake.stage.holds_accepted for intake in self._intakes)
 
     def _publish_job(self, job: Job[Any]) -> bool:
-        return self._runner is not None and self._runner.publish(job)
+        if self._runner is not None and self._runner.publish(job):
+            return True
+        if self._keeper is None or not job._kept:
+            return False
+        # The app is shutting down, or has ended, and the job is on the disk: it is run later.
+        self._keeper.release_in_background(job)
+        job._give_back()
+        return True
 
     async def _keep_accepted(self, intake: Intake) -> StorageError | None:
         """Have what a request has accepted on the disk, before its answer starts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -143,6 +143,23 @@ class TakesChildrenOfFailures(MemorySpool):
         self.accept(children)
 
 
+class CancelsNothing(MemorySpool):
+    def cancel(self, job_id: str) -> bool:
+        return False
+
+
+class CancelsAnything(MemorySpool):
+    def cancel(self, job_id: str) -> bool:
+        if job_id in self._jobs and self._jobs[job_id].is_ours:
+            self._jobs[job_id].wait(Standing(0))
+        return super().cancel(job_id)
+
+
+class TellsOfAll(MemorySpool):
+    def jobs(self, wanted: Container[str] | None = None) -> Iterator[KeptJob]:
+        return super().jobs()
+
+
 class RetriesAnything(MemorySpool):
     def retry(self, job_id: str) -> bool:
         return super().retry(job_id) or job_id in self._jobs
@@ -179,8 +196,8 @@ class PurgesAnyTime(MemorySpool):
 
 
 class ListsTwice(MemorySpool):
-    def jobs(self) -> Iterator[KeptJob]:
-        return itertools.chain(super().jobs(), super().jobs())
+    def jobs(self, wanted: Container[str] | None = None) -> Iterator[KeptJob]:
+        return itertools.chain(super().jobs(wanted), super().jobs(wanted))
 
 
 class FindsNothing(MemorySpool):
@@ -237,6 +254,9 @@ BROKEN: dict[type[MemorySpool], str] = {
     FinishesFirst: "finish() keeps all children and the end of their parent, or none of it",
     LosesChildren: "children belong to the owner of their parent",
     TakesChildrenOfFailures: "finish() of a cancelled job with children: ValueError",
+    CancelsNothing: "cancel() ends a job that waits",
+    CancelsAnything: "cancel() is False for a job that somebody has",
+    TellsOfAll: "jobs(wanted) goes over those, wherever they are",
     RetriesAnything: "retry() is False for a job that waits",
     RetriesAsNew: "retry() keeps the attempts, and forgets failures and crashes",
     SweepsAll: "sweep() keeps what is not done",
@@ -275,8 +295,8 @@ class RescuesAsNew(DirectorySpool):
 
 
 class SeesItsOwn(DirectorySpool):
-    def jobs(self) -> Iterator[KeptJob]:
-        return (job for job in super().jobs() if self._knows(job.record.id))
+    def jobs(self, wanted: Container[str] | None = None) -> Iterator[KeptJob]:
+        return (job for job in super().jobs(wanted) if wanted or self._knows(job.record.id))
 
     def _knows(self, job_id: str) -> bool:
         return job_id in self._owned._jobs or job_id in {job.id for job in self.waiting()}

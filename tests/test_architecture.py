@@ -89,6 +89,7 @@ ORDER = (
     "spool.trust",
     "spool.entry",
     "spool.writing",
+    "spool.reading",
     "spool.catalog",
     "spool.owned",
     "spool.rescue",

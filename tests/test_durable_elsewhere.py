@@ -22,12 +22,14 @@ from starlette_upload_keepalive import (
 from starlette_upload_keepalive.events import JobEvent
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import let_go_of_all
+from starlette_upload_keepalive.jobs import parking as parking_module
 from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.jobs.spool import KeptJob, WaitingJob
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.running import at_work
+from tests.sites import reading
 from tests.spooled import durable, enqueue, entries, make_root, parking, states, until
-from tests.spooling import Maker, ended
+from tests.spooling import Maker, ended, released
 
 pytestmark = pytest.mark.anyio
 
@@ -38,9 +40,9 @@ def root(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def another(root: Path) -> Generator[DirectorySpool, None, None]:
+def another(root: Path, **options: Any) -> Generator[DirectorySpool, None, None]:
     """Have the spool as another process has it."""
-    spool = DirectorySpool(root)
+    spool = DirectorySpool(root, **options)
     spool.open(Storage())
     try:
         yield spool
@@ -144,6 +146,135 @@ def test_both_kinds_of_jobs_tell_the_same() -> None:
     """Whatever a page shows of a job, it shows of one that another process has."""
     told = {name for name in dir(Job) if not name.startswith("_")} - {"wait"}
     assert told <= set(dir(KeptJob)) | set(KeptJob.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("forgotten_by", ["sweep", "purge"])
+async def test_who_waits_for_a_job_that_is_forgotten_elsewhere(
+    root: Path, forgotten_by: str
+) -> None:
+    uploads = durable(root, handler_tasks=1)
+    opened = anyio.Event()
+
+    @uploads.handler()
+    async def handler(upload: Upload) -> None:
+        await opened.wait()
+
+    async with at_work(uploads), anyio.create_task_group() as tasks:
+        _, job = [await enqueue(handler) for _ in range(2)]
+        tasks.start_soon(job.wait)
+        parking(uploads)._give_back_all()
+        await until(lambda: states(root, "ready") == "w")
+        with another(root, keep_done=0) as other:
+            take(other, job.id)
+            other.finish(job.id, ended())
+            other.sweep() if forgotten_by == "sweep" else other.purge()
+        for _ in range(2):
+            await look(uploads)
+        assert (job.state, job.error) == (
+            JobState.CANCELLED, "What came of it is not known: its spool has forgotten it.",
+        )  # fmt: skip
+        opened.set()
+
+
+async def test_a_job_is_cancelled_that_waits_in_the_spool(root: Path) -> None:
+    """Whoever has submitted it: an earlier start, for example."""
+    with another(root) as other:
+        maker = Maker(Storage())
+        delayed, waits = (maker.job(b"data", handler="gone") for _ in range(2))
+        other.accept([delayed, waits])
+        other.release(delayed.record.id, Standing(2e9, 1, 1))
+        other.release(waits.record.id, Standing(0))
+        maker.let_go()
+    uploads = durable(root)
+    assert not await Uploads().jobs.cancel_kept(delayed.record.id)
+    async with at_work(uploads):
+        assert await uploads.jobs.cancel_kept(delayed.record.id)
+        assert not await uploads.jobs.cancel_kept(delayed.record.id)
+        found = await uploads.jobs.find(delayed.record.id)
+        assert found is not None
+        assert found.state is JobState.CANCELLED
+    assert (states(root, "ready"), states(root, "done")) == ("w", "c")
+
+
+# Many
+
+
+@pytest.mark.parametrize("due", [0, 2e9])
+async def test_jobs_that_wait_leave_room_for_those_of_other_handlers(
+    root: Path, monkeypatch: pytest.MonkeyPatch, due: float
+) -> None:
+    """Be it for their turn, or for their time."""
+    monkeypatch.setattr(parking_module, "_MOST_KNOWN", 4)
+    monkeypatch.setattr(parking_module, "_MOST", 2)
+    with another(root) as other:
+        maker = Maker(Storage())
+        slow = [maker.job(b"data", handler="slow") for _ in range(9)]
+        quick = [maker.job(b"data", handler="quick") for _ in range(9)]
+        released(other, *slow, due=due)
+        released(other, *quick)
+        maker.let_go()
+    uploads = durable(root, handler_tasks=2)
+    opened, ran = anyio.Event(), list[str]()
+
+    @uploads.handler(name="slow", max_concurrency=1)
+    async def wait(upload: Upload) -> None:
+        await opened.wait()
+
+    @uploads.handler(name="quick")
+    async def run(upload: Upload) -> None:
+        ran.append("quick")
+
+    async with at_work(uploads):
+        await until(lambda: len(ran) == 9)
+        opened.set()
+        if not due:
+            await finish_jobs(uploads)
+    assert states(root, "done") == "s" * (9 if due else 18)
+
+
+async def test_a_job_that_is_due_comes_before_those_that_are_delayed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking_module, "_MOST_KNOWN", 2)
+    monkeypatch.setattr(parking_module, "_MOST", 2)
+    maker = Maker(Storage())
+    uploads = durable(root)
+    handler = uploads.handler(name="work")(reading)
+    del handler
+    async with at_work(uploads):
+        with another(root) as other:
+            released(other, *(maker.job(b"late", handler="work") for _ in range(4)), due=2e9)
+            await look(uploads)
+            released(other, *(maker.job(b"data", handler="work") for _ in range(2)))
+        maker.let_go()
+        await until(lambda: states(root, "done") == "ss")
+    assert states(root, "ready") == "wwww"
+
+
+async def test_what_was_claimed_while_it_was_looked_for_is_not_claimed_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = durable(root)
+    opened = anyio.Event()
+
+    @uploads.handler(name="work")
+    async def handler(upload: Upload) -> None:
+        await opened.wait()
+
+    with another(root) as other:
+        maker = Maker(Storage())
+        released(other, maker.job(b"data", handler="work"))
+        maker.let_go()
+        stale = other.waiting()
+    async with at_work(uploads):
+        await until(lambda: states(root, "claimed") == "r")
+        monkeypatch.setattr(DirectorySpool, "waiting", lambda *_: stale)
+        await look(uploads)
+        assert parking(uploads)._known == {}
+        monkeypatch.undo()
+        opened.set()
+        await finish_jobs(uploads)
+    assert states(root, "done") == "s"
 
 
 # Crashes

@@ -290,7 +290,7 @@ async def test_looked_for_elsewhere_while_it_is_done_here(
     async with at_work(held.uploads):
         _, second = await held.one_runs_and_one_is_parked()
         async with meanwhile(second.wait):
-            gate = hold(monkeypatch, "find")
+            gate = hold(monkeypatch, "jobs")
             parking(held.uploads).look_soon()
             await gate.entered()
             held.opened.set()

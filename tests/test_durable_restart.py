@@ -10,7 +10,15 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from starlette_upload_keepalive import JobContext, JobState, Retry, Upload, Uploads, log_events
+from starlette_upload_keepalive import (
+    JobContext,
+    JobState,
+    Retry,
+    SpoolUnusable,
+    Upload,
+    Uploads,
+    log_events,
+)
 from starlette_upload_keepalive.events import JobEvent, JobReleased
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.running import at_work
@@ -128,6 +136,97 @@ async def test_handler_that_is_not_registered_any_more(
         (kept,) = await later.jobs.find_all(state="waiting")
         assert kept.handler == "busy"
     assert states(root, "ready") == "w"
+
+
+async def test_a_job_that_is_cancelled_after_it_was_given_back(root: Path) -> None:
+    """It is not true that there was something to end: it may run at the next start."""
+    uploads = durable(root, handler_tasks=1)
+    opened = anyio.Event()
+
+    @uploads.handler(name="work")
+    async def handler(upload: Upload) -> None:
+        await opened.wait()
+
+    async with at_work(uploads):
+        _, waits = [await enqueue(handler) for _ in range(2)]
+        assert uploads._runner is not None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(uploads._runner.stop)
+            await until(lambda: states(root, "ready") == "w" and not waits._has_uploads)
+            assert not uploads.jobs.cancel(waits.id)
+            assert await uploads.jobs.cancel_kept(waits.id)
+            opened.set()
+    assert states(root, "done") == "cs"
+
+
+async def test_enqueued_while_the_app_shuts_down(root: Path) -> None:
+    """It is kept, and runs at the next start."""
+    uploads = durable(root)
+    handler = uploads.handler(name="work")(reading)
+    async with at_work(uploads):
+        assert uploads._runner is not None
+        await uploads._runner.stop()
+        job = await enqueue(handler)
+        assert not job.done
+        await until(lambda: states(root, "ready") == "w")
+    assert names(root, "owners") == []
+    async with at_work(uploads):
+        await finish_jobs(uploads)
+    assert states(root, "done") == "s"
+
+
+async def test_a_spool_that_is_open_is_not_opened_again(root: Path) -> None:
+    """It would let go of its lock under a thread that goes on."""
+    opened, started = threading.Event(), threading.Event()
+    uploads = durable(root, grace_period=0)
+
+    @uploads.handler(name="work")
+    def stubborn(upload: Upload) -> None:
+        started.set()
+        assert opened.wait(10)
+
+    async with at_work(uploads):
+        await enqueue(stubborn)
+        await until(started.is_set)
+    with pytest.raises(SpoolUnusable, match="jobs of its former run still go on"):
+        async with at_work(uploads):
+            pass
+    assert states(root, "claimed") == "w"
+    assert len(names(root, "owners")) == 1
+    opened.set()
+    await until(lambda: names(root, "owners") == [])
+    async with at_work(uploads):
+        await finish_jobs(uploads)
+    assert states(root, "done") == "s"
+
+
+async def test_a_job_that_runs_again_is_not_forgotten_with_its_former_end(root: Path) -> None:
+    uploads = durable(root, job_history=1)
+    opened, fails = anyio.Event(), [True]
+
+    @uploads.handler(name="work")
+    async def handler(upload: Upload) -> None:
+        if fails and fails.pop():
+            raise ValueError
+        await opened.wait()
+
+    @uploads.handler(name="other")
+    async def other(upload: Upload) -> None:
+        await checkpoint()
+
+    async with at_work(uploads):
+        job = await (await enqueue(handler)).wait()
+        assert await uploads.jobs.retry_kept(job.id)
+        await until(lambda: states(root, "claimed") == "r")
+        for _ in range(2):
+            await (await enqueue(other)).wait()
+        again = uploads.jobs.get(job.id)
+        assert again is not None
+        assert again.state is JobState.RUNNING
+        counts = uploads.stats().jobs
+        assert (counts[JobState.FAILED], counts[JobState.RUNNING]) == (0, 1)
+        opened.set()
+        await finish_jobs(uploads)
 
 
 # Looking

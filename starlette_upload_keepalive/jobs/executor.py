@@ -120,6 +120,8 @@ class Executor:
             return True
         waits = self._turns[job._work.run_in].remove(job) or self._take_delayed(job)
         scope = None if waits else self._running.get(job)
+        if scope is None and self._keeper is not None and not job._has_uploads:
+            return False  # it was given back: whoever has it may run it
         if scope is None:
             job._cancel("asked")
             self._note_end(job)
@@ -284,9 +286,8 @@ class Executor:
                 retries = self._retries and not (ends and self._is_stopping)
                 circumstances = Circumstances(retries, self._in_haste > 0, left)
                 verdict = verdict_on(job, outcome.error, circumstances)
-                parked = None
-                if self._keeper is not None:
-                    parked = await self._keeper.note(job, outcome, verdict, stage)
+                keeper = self._keeper
+                parked = await keeper.note(job, outcome, verdict, stage) if keeper else None
             finally:
                 self._publish_children(stage)
             try:

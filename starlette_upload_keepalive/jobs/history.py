@@ -47,7 +47,10 @@ class JobHistory:
         return counts
 
     def add(self, job: Job[Any]) -> None:
-        """Know a job from now on."""
+        """Know a job from now on, in place of one that was done and is run again."""
+        former = self._done.pop(job.id, None)
+        if former is not None:
+            self._done_by_state[former.state] -= 1
         self._jobs[job.id] = job
 
     def forget(self, job: Job[Any]) -> None:

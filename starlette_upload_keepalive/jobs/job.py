@@ -298,6 +298,7 @@ class Job(Generic[R]):
     def _give_back(self, *, thread_goes_on: bool = False) -> None:
         """The app has ended first; its spool has it, and another will run it."""
         self.state = JobState.WAITING
+        self._kept = False
         self._let_go()
         self._tell(JobReleased, thread_goes_on=thread_goes_on)
 

@@ -34,6 +34,7 @@ from .work import Keep
 T = TypeVar("T")
 AnyHandler = Handler[Any, Any, Any, Any]
 
+_FORGOTTEN = "What came of it is not known: its spool has forgotten it."
 # How often to look for records that are too old, in seconds. To look wakes the disk.
 _SWEEP = 600
 
@@ -67,6 +68,7 @@ class Keeper:
         # What was given back, for as long as somebody here looks at it.
         self._given_back: weakref.WeakValueDictionary[str, Job[Any]] = weakref.WeakValueDictionary()
         self._left_alone = set[str]()
+        self._missed = set[str]()  # that somebody waits for, and were not in the spool
         self._unswept = True  # jobs were done since
         self._swept_at = 0.0
         self._releases: list[Callable[[], object]] = []
@@ -265,6 +267,10 @@ class Keeper:
         """Let a job that has failed be claimed once more; False if none of that id has."""
         return await self._call(lambda: self._spool.retry(job_id))
 
+    async def cancel(self, job_id: str) -> bool:
+        """End a job that waits in the spool; False if none of that id does."""
+        return await self._call(lambda: self._spool.cancel(job_id))
+
     async def purge(self, state: JobState | None, before: float | None) -> int:
         """Forget jobs that are done, and return how many they were.
 
@@ -280,23 +286,41 @@ class Keeper:
         if job is not None and not job.done:
             self._history.forget(job)
 
-    @property
-    def awaited(self) -> list[str]:
-        """The jobs that somebody here waits for, and which are in the spool."""
-        return [
+    def has(self, job_id: str) -> bool:
+        """Tell whether a job is ours at present."""
+        job = self._history.get(job_id)
+        return job is not None and job._kept
+
+    async def learn_of_awaited(self) -> None:
+        """Let those who wait for jobs know what came of them in other processes."""
+        awaited = {
             job.id
             for job in list(self._given_back.values())
             if job._done_event is not None and not job.done
-        ]
+        }
+        if not awaited:
+            self._missed.clear()
+            return
+        found = await self._call(lambda: list(self._spool.jobs(awaited)))
+        for kept in found:
+            if kept.done:
+                self._learn(kept.id, kept.state, kept)
+        missed = awaited - {kept.id for kept in found}
+        for job_id in missed & self._missed:  # at two looks: not on its way from place to place
+            self._learn(job_id, JobState.CANCELLED, None)
+        self._missed = missed
 
-    def learn(self, kept: KeptJob) -> None:
-        """Let those who wait for a job know what came of it in another process."""
-        job = self._given_back.pop(kept.id, None)
-        if job is not None:  # else it was done here meanwhile
-            self._history.add(job)
+    def _learn(self, job_id: str, state: JobState, kept: KeptJob | None) -> None:
+        job = self._given_back.pop(job_id, None)
+        if job is None:  # it was done here meanwhile
+            return
+        self._history.add(job)
+        if kept is None:
+            job.error = _FORGOTTEN
+        else:
             job.attempt = kept.attempt
             job.result, job.error = kept.result, kept.error
-            job._finish(kept.state)
+        job._finish(state)
 
     async def look(self, most: int) -> list[ParkedJob]:
         """Look for jobs that may be claimed, the earliest first.

@@ -20,7 +20,7 @@ from .spool import KeptJob
 from .stage import NOT_RUNNING
 
 _KEEP_FAILED = "Uploads(keep_failed=...) lets the last jobs that failed keep theirs."
-_ELSEWHERE = " Another process may have it: await uploads.jobs.find(id)."
+_ELSEWHERE = " Another process may have it: await uploads.jobs.find(id), or cancel_kept(id)."
 _RETRY_KEPT = "If it has failed, the spool has them: await uploads.jobs.retry_kept(id)."
 
 
@@ -216,6 +216,23 @@ class Jobs:
         if again and runner is not None:
             runner.call(runner.executor.look_soon, instead=None)
         return again
+
+    async def cancel_kept(self, job_id: str) -> bool:
+        """End a job that waits in the spool, for its first attempt or another.
+
+        Args:
+            job_id: Which; any process may have submitted it.
+
+        Returns:
+            Whether there was something to end: False if it is at work, done or unknown.
+
+        Raises:
+            NotRunning: No runner is there.
+
+        Cancellation: a thread finishes it.
+        """
+        keeper = self._keeper()
+        return keeper is not None and await keeper.cancel(job_id)
 
     async def purge(
         self, *, state: JobState | str | None = None, before: datetime | None = None

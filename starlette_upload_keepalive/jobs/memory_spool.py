@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from starlette_upload_keepalive.files.blob import Blob
@@ -125,16 +125,31 @@ class MemorySpool:
             newest = sorted(done, key=lambda job_id: done[job_id].standing.due, reverse=True)
             self._forget(newest[self._keep_done :])
 
-    def jobs(self) -> Iterator[KeptJob]:
-        """Go over all jobs that are kept."""
+    def jobs(self, wanted: Container[str] | None = None) -> Iterator[KeptJob]:
+        """Go over the jobs that are kept, or those of these ids."""
         with self._lock:
-            return iter([job.kept for job in self._jobs.values()])
+            return iter(
+                [
+                    job.kept
+                    for job_id, job in self._jobs.items()
+                    if wanted is None or job_id in wanted
+                ]
+            )
 
     def find(self, job_id: str) -> KeptJob | None:
         """Look for a job."""
         with self._lock:
             job = self._jobs.get(job_id)
             return None if job is None else job.kept
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job that waits; False if there is none."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or not job.is_waiting:
+                return False
+            job.finish(Ending(JobState.CANCELLED, time.time()))
+            return True
 
     def retry(self, job_id: str) -> bool:
         """Let a job that has failed be claimed once more; False if it is not kept."""

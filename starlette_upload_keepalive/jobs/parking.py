@@ -31,8 +31,8 @@ _REST = 3
 # How many jobs may wait here for a place until the next look, before they are given back: most get
 # one by then, and need not be written and read once more.
 _MOST_HERE = 100
-# How many waiting jobs are known at a time, and how many of each handler a look brings; the rest is
-# only on the disk.
+# How many waiting jobs are known at a time, and how many a look brings; the rest is only on the
+# disk. Of each handler: else those of one that waits for its turn leave no room for others.
 _MOST_KNOWN = 1000
 _MOST = 500
 
@@ -80,6 +80,7 @@ class Parking:
         self._alarms = alarms
         self._watching = anyio.CancelScope()
         self._known: dict[str, ParkedJob] = {}
+        self._counts = Counter[Work]()  # of those, by their handler
         self._delayed: dict[str, Alarm] = {}  # those of them that are not due
         self._staying: list[Job[Any]] = []
         self._giving_back = set[Job[Any]]()
@@ -117,17 +118,19 @@ class Parking:
         for parked in self._known.values():
             self._take(parked)
         self._known.clear()
+        self._counts.clear()
 
     def add(self, parked: ParkedJob) -> None:
         """Know a job that waits in the spool."""
         job_id = parked.waiting.id
         if not self._is_open or job_id in self._known:
             return
-        if len(self._known) >= _MOST_KNOWN:
+        if self._counts[parked._work] >= _MOST_KNOWN:
             self._more = True
             self._keeper.forget(job_id)
             return
         self._known[job_id] = parked
+        self._counts[parked._work] += 1
         wait = parked.due_in
         if wait > 0:
             self._delayed[job_id] = self._alarms.after(wait, partial(self.hurry, job_id))
@@ -226,10 +229,10 @@ class Parking:
             job = await self._keeper.claim(parked)
         finally:
             self._claims -= 1
-            self._known.pop(job_id, None)
+            self._know_no_more(parked)
             if job is None:
                 self._keeper.forget(job_id)
-            if self._more and len(self._known) < _MOST // 2:
+            if self._more and self._counts[parked._work] < _MOST // 2:
                 self.look_soon()
         return job
 
@@ -256,16 +259,23 @@ class Parking:
                     await self._wanted.wait()
                     await anyio.sleep(rest)
 
-    def _drop_gone(self, known: Sequence[ParkedJob], found: Sequence[ParkedJob]) -> None:
-        """Know those no more that others have claimed, or removed."""
+    def _update(self, known: Sequence[ParkedJob], found: Sequence[ParkedJob]) -> None:
+        """Know what was found, and nothing else: the rest is gone, or due later."""
         there = {parked.waiting.id for parked in found}
-        listed = Counter(parked.waiting.key for parked in found)
         for parked in known:
-            job_id, key = parked.waiting.id, parked.waiting.key
-            is_gone = job_id not in there and listed[key] < _MOST
-            if is_gone and self._known.get(job_id) is parked and self._take(parked):
-                del self._known[job_id]
+            job_id = parked.waiting.id
+            is_same = job_id not in there and self._known.get(job_id) is parked
+            if is_same and self._take(parked):
+                self._know_no_more(parked)
                 self._keeper.forget(job_id)
+        for parked in found:
+            if not self._keeper.has(parked.waiting.id):  # claimed meanwhile
+                self.add(parked)
+
+    def _know_no_more(self, parked: ParkedJob) -> None:
+        if self._known.get(parked.waiting.id) is parked:
+            del self._known[parked.waiting.id]
+            self._counts[parked._work] -= 1
 
     def _take(self, parked: ParkedJob) -> bool:
         """Take it out of where it waits; False if it is just being claimed."""
@@ -288,12 +298,8 @@ class Parking:
         if self._is_open:
             known = list(self._known.values())
             found = await self._keeper.look(_MOST)
-            self._more = len(found) >= _MOST
-            self._drop_gone(known, found)
-            for parked in found:
-                self.add(parked)
+            listed = Counter(parked.waiting.key for parked in found)
+            self._more = any(count >= _MOST for count in listed.values())
+            self._update(known, found)
             self._places.changes.notice()
-        for job_id in self._keeper.awaited:
-            kept = await self._keeper.find(job_id)
-            if kept is not None and kept.done:
-                self._keeper.learn(kept)
+        await self._keeper.learn_of_awaited()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -270,12 +270,20 @@ class Spool(Protocol):
         """Remove what is needed no more. Called now and then."""
         ...
 
-    def jobs(self) -> Iterable[KeptJob]:
-        """Go over all jobs that are kept, whoever has them."""
+    def jobs(self, wanted: Container[str] | None = None) -> Iterable[KeptJob]:
+        """Go over the jobs that are kept, whoever has them.
+
+        Args:
+            wanted: The ids of those that are wanted; None for all.
+        """
         ...
 
     def find(self, job_id: str) -> KeptJob | None:
         """Look for a job, whoever has it."""
+        ...
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job that waits, and that nobody has; False if there is none."""
         ...
 
     def retry(self, job_id: str) -> bool:

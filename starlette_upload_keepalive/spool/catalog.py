@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
-from starlette_upload_keepalive.files.storage import MIB
 from starlette_upload_keepalive.jobs.job_state import JobState
 from starlette_upload_keepalive.jobs.record import (
-    JobRecord,
     NewerFormat,
     Standing,
     UnreadableRecord,
@@ -20,10 +19,9 @@ from starlette_upload_keepalive.jobs.spool import Ending, KeptJob
 
 from .disk import Disk
 from .entry import Entry, State, glance, holds_children
-from .layout import CHILDREN, CLAIMED, DEAD, DONE, ENDING, READY, RECORD, folder_of, is_accept
+from .layout import CHILDREN, CLAIMED, DEAD, DONE, ENDING, READY, folder_of, is_accept
+from .reading import MAX_RECORD, read_record
 from .writing import throw_away
-
-MAX_RECORD = 4 * MIB
 
 _STATES: dict[State, JobState] = {
     "w": JobState.WAITING,
@@ -61,21 +59,21 @@ class Catalog:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
-    def places(self, job_id: str = "") -> Iterator[Place]:
-        """Go over all entries, or those of one job."""
+    def places(self, wanted: Container[str] | None = None) -> Iterator[Place]:
+        """Go over all entries, or those of these jobs."""
         # In the order in which jobs go through them: one that moves on meanwhile is seen twice
         # rather than not at all.
-        yield from self._in(READY, job_id)
+        yield from self._in(READY, wanted)
         for owner in self._names(CLAIMED):
-            yield from self._in(folder_of(owner), job_id)
-        yield from self._in(READY, job_id)  # what an owner has released since
-        yield from self._in(DONE, job_id)
-        yield from self._in(DEAD, job_id)
+            yield from self._in(folder_of(owner), wanted)
+        yield from self._in(READY, wanted)  # what an owner has released since
+        yield from self._in(DONE, wanted)
+        yield from self._in(DEAD, wanted)
 
-    def jobs(self) -> Iterator[KeptJob]:
-        """Go over all jobs, each once."""
+    def jobs(self, wanted: Container[str] | None = None) -> Iterator[KeptJob]:
+        """Go over all jobs, or these, each once."""
         seen = set[str]()
-        for place in self.places():
+        for place in self.places(wanted):
             if place.entry.id not in seen:
                 kept = self._kept(place)
                 if kept is not None:
@@ -84,23 +82,30 @@ class Catalog:
 
     def find(self, job_id: str) -> KeptJob | None:
         """Look for a job."""
-        for place in self.places(job_id):
-            kept = self._kept(place)
-            if kept is not None:
-                return kept
-        return None
+        return next(self.jobs({job_id}), None)
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job that waits; False if none of that id does."""
+        for path, entry in self._in(READY, {job_id}):
+            standing = replace(entry.standing, due=time.time())
+            done = entry._replace(standing=standing, state="c")
+            return self._moved(path, f"{DONE}/{done.name}")
+        return False
 
     def retry(self, job_id: str) -> bool:
         """Let a job that has failed be claimed once more; False if none of that id has."""
-        for path, entry in self._in(DEAD, job_id):
+        for path, entry in self._in(DEAD, {job_id}):
             standing = Standing(time.time(), entry.standing.attempts)
             again = entry._replace(standing=standing, state="w")
-            try:
-                self._disk.rename(path, f"{READY}/{again.name}")
-            except FileNotFoundError:  # another has just done so
-                return False
-            return True
+            return self._moved(path, f"{READY}/{again.name}")
         return False
+
+    def _moved(self, path: str, target: str) -> bool:
+        try:
+            self._disk.rename(path, target)
+        except FileNotFoundError:  # another has just done so
+            return False
+        return True
 
     def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
         """Forget jobs that are done, and return how many they were."""
@@ -113,18 +118,18 @@ class Catalog:
                     purged += 1
         return purged
 
-    def _in(self, folder: str, job_id: str = "") -> Iterator[Place]:
+    def _in(self, folder: str, wanted: Container[str] | None = None) -> Iterator[Place]:
         for name in self._names(folder):
             if is_accept(name):
-                yield from self._in(f"{folder}/{name}", job_id)
-            elif job_id in ("", glance(name)[0]) or holds_children(name):
+                yield from self._in(f"{folder}/{name}", wanted)
+            elif wanted is None or glance(name)[0] in wanted or holds_children(name):
                 entry = Entry.parse(name)
                 if entry is None:
                     continue
-                if job_id in ("", entry.id):
+                if wanted is None or entry.id in wanted:
                     yield Place(f"{folder}/{name}", entry)
                 if entry.state == "p":
-                    yield from self._in(f"{folder}/{name}/{CHILDREN}", job_id)
+                    yield from self._in(f"{folder}/{name}/{CHILDREN}", wanted)
 
     def _names(self, folder: str) -> list[str]:
         try:
@@ -154,22 +159,3 @@ class Catalog:
             found = json.loads(self._disk.read_file(f"{path}/{ENDING}", MAX_RECORD))
             result, error = found.get("result"), found.get("error")
         return Ending(_STATES[entry.state], entry.standing.due, result, error)
-
-
-def read_record(disk: Disk, path: str, entry: Entry) -> JobRecord:
-    """Read the record of an entry.
-
-    Args:
-        disk: Where.
-        path: The entry's directory.
-        entry: What its name tells.
-
-    Raises:
-        UnreadableRecord: It has none that belongs to it.
-        NewerFormat: A newer version has written it.
-        FileNotFoundError: It is not there, or not any more.
-    """
-    record = JobRecord.from_json(disk.read_file(f"{path}/{RECORD}", MAX_RECORD))
-    if record.id != entry.id:
-        raise UnreadableRecord(f"It is the record of the job {record.id}.")
-    return record

@@ -13,7 +13,6 @@ from starlette_upload_keepalive.jobs.record import (
     handler_key,
 )
 
-from .catalog import read_record
 from .disk import Disk
 from .entry import Entry
 from .layout import (
@@ -33,6 +32,7 @@ from .layout import (
     is_draft,
     is_owner,
 )
+from .reading import read_record
 
 # The states that a job may have in a folder.
 _STATES = {READY: "w", DONE: "scd", DEAD: "f"}

@@ -6,16 +6,15 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from starlette_upload_keepalive.exceptions import SpoolUnusable
 from starlette_upload_keepalive.files.storage import Storage, check_least
-from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
 from starlette_upload_keepalive.jobs.job_state import JobState
 from starlette_upload_keepalive.jobs.record import (
-    JobRecord,
     NewerFormat,
     Standing,
     UnreadableRecord,
@@ -26,10 +25,9 @@ from starlette_upload_keepalive.jobs.spool import (
     KeptJob,
     NewJob,
     WaitingJob,
-    upload_of,
 )
 
-from .catalog import Catalog, read_record
+from .catalog import Catalog
 from .disk import Disk
 from .entry import Entry, State, glance
 from .layout import (
@@ -47,6 +45,7 @@ from .layout import (
     random_name,
 )
 from .owned import OwnedJobs
+from .reading import read_job
 from .rescue import Rescue, publish_children
 from .root import check_root, what_to_do
 from .shared_sync import SharedSync
@@ -122,6 +121,12 @@ class DirectorySpool:
 
     def open(self, storage: Storage) -> None:
         """Become an owner."""
+        if self._lock is not None:
+            # To go on would let go of the lock under a job that still runs.
+            raise SpoolUnusable(
+                f"The spool {str(self.root)!r} is open already: another Uploads uses this "
+                "DirectorySpool (give each its own), or jobs of its former run still go on."
+            )
         check_root(self.root, allow_network=self._allow_network)
         self._storage, self._is_closing, self._trust = storage, False, Trust()
         self._sweeping = Sweeping(self._disk, self._keep_done, self._keep_done_seconds)
@@ -324,10 +329,7 @@ class DirectorySpool:
         except FileNotFoundError:
             return None
         try:
-            if not self._disk.is_directory(path):
-                raise UnreadableRecord("It is no directory.")  # noqa: TRY301
-            record = read_record(self._disk, path, entry)
-            claimed = ClaimedJob(record, entry.standing, self._uploads(path, record))
+            claimed = read_job(self._disk, path, entry, self._storage)
         except NewerFormat:
             self._disk.rename(path, f"{READY}/{entry.name}")
             return None
@@ -359,33 +361,23 @@ class DirectorySpool:
         """Remove what is needed no more: bytes of jobs that are done, old records, trash."""
         self._sweeping.run()
 
-    def _uploads(self, path: str, record: JobRecord) -> list[Upload]:
-        uploads: list[Upload] = []
-        try:
-            for number, file in enumerate(record.files):
-                size = self._disk.size(f"{path}/{number}")
-                if size != file.size:
-                    raise UnreadableRecord(f"File {number} has {size} bytes, not {file.size}.")  # noqa: TRY301
-                blob = self._disk.blob(f"{path}/{number}", self._storage)
-                uploads.append(upload_of(record.id, file, blob))
-        except BaseException:
-            let_go_of_all(uploads)
-            raise
-        return uploads
-
     def _set_aside(self, path: str, why: object) -> None:
         logger.error("%r can't be read and is set aside, in %s/: %s", path, CORRUPT, why)
         set_aside(self._disk, path)
 
     # For people
 
-    def jobs(self) -> Iterator[KeptJob]:
-        """Go over all jobs that are kept, whoever has them."""
-        return self._catalog.jobs()
+    def jobs(self, wanted: Container[str] | None = None) -> Iterator[KeptJob]:
+        """Go over the jobs that are kept, or those of these ids, whoever has them."""
+        return self._catalog.jobs(wanted)
 
     def find(self, job_id: str) -> KeptJob | None:
         """Look for a job, whoever has it."""
         return self._catalog.find(job_id)
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job that waits; False if there is none."""
+        return self._catalog.cancel(job_id)
 
     def retry(self, job_id: str) -> bool:
         """Let a job that has failed be claimed once more; False if it is not kept."""

@@ -193,6 +193,22 @@ def _keeps_children(case: Case) -> None:
         expect(record.parent_id == parent.record.id, "children know their parent")
 
 
+def _cancels(case: Case) -> None:
+    spool, owned = case.spool, case.accepted()
+    waits, other = case.released(), case.released()
+    expect(spool.cancel(waits.record.id), "cancel() ends a job that waits")
+    expect(state_of(spool, waits) is JobState.CANCELLED, "cancel() ends a job that waits")
+    expect(not spool.cancel(waits.record.id), "cancel() is False for a job that is done")
+    expect(not spool.cancel(owned.record.id), "cancel() is False for a job that somebody has")
+    expect(is_ours(spool, owned), "cancel() is False for a job that somebody has")
+    wanted = {waits.record.id, owned.record.id, "0" * 32}
+    expect(
+        ids(list(spool.jobs(wanted))) == ids([waits, owned]),
+        "jobs(wanted) goes over those, wherever they are",
+    )
+    waiting_job(spool, other)
+
+
 def _retries(case: Case) -> None:
     spool, job = case.spool, case.failed()
     spool.sweep()
@@ -276,6 +292,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     _finishes,
     _knows_its_own,
     _keeps_children,
+    _cancels,
     _retries,
     _purges,
     _sweeps,
