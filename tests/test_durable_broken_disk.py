@@ -134,11 +134,14 @@ def read_only() -> Generator[None]:
             refuse()
         return real(path, flags, *more, **options)
 
+    def access(_path: Path, mode: int) -> bool:
+        return not mode & os.W_OK
+
     with pytest.MonkeyPatch.context() as patch:
         for name in ("mkdir", "rename", "link", "unlink", "rmdir"):
             patch.setattr(os, name, refuse)
         patch.setattr(os, "open", open_to_read)
-        patch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
+        patch.setattr(os, "access", access)
         yield
 
 

@@ -21,7 +21,7 @@ from tests.power_cut.persistence import Disorder, Remains
 from tests.power_cut.scenarios import KILLED, SINGLE, accepts_share_a_sync, at_once
 from tests.power_cut.search import Search, contents, record
 from tests.power_cut.trial import Verdict, trials
-from tests.power_cut.world import Process, World
+from tests.power_cut.world import Process
 
 # All mutants of others take long; a few of what they show is seen by a test of their own.
 SHORT = (
@@ -111,14 +111,19 @@ def test_a_share_in_a_sync_that_has_begun_is_seen(monkeypatch: pytest.MonkeyPatc
 def test_a_crash_that_is_counted_of_what_was_interrupted_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def after_the_kill(world: World) -> None:
-        """As `interrupt_and_rescue`, but seen by a restart alone."""
-        monkeypatch.setattr(Process, "spare", lambda self, job: self.world.note("spared", job))
-        SINGLE["interrupt_and_rescue"](world)
+    """Also after a restart alone."""
 
-    assert Search(30).look("sound", record(after_the_kill))
-    monkeypatch.setattr(DirectorySpool, "interrupt", lambda *_: None)
-    assert not Search(30).look("a mutant", record(after_the_kill))
+    def spare(process: Process, job: str) -> None:
+        process.world.note("spared", job)
+
+    def nothing(_spool: DirectorySpool, _job_id: str) -> None:
+        pass
+
+    monkeypatch.setattr(Process, "spare", spare)
+    scenario = SINGLE["interrupt_and_rescue"]
+    assert Search(30).look("sound", record(scenario))
+    monkeypatch.setattr(DirectorySpool, "interrupt", nothing)
+    assert not Search(30).look("a mutant", record(scenario))
 
 
 # What a power cut may leave, by hand

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from starlette_upload_keepalive.files import filesystem
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.spool import root as root_module
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
-from starlette_upload_keepalive.spool.root import check_root
+from starlette_upload_keepalive.spool.root import check_root, what_to_do
 
 
 @pytest.fixture
@@ -150,3 +151,15 @@ def test_a_spool_looks_at_its_root(
     forced = DirectorySpool(root, allow_network=True)
     forced.open(on_disk)
     forced.close()
+
+
+def test_an_error_in_a_directory_that_is_as_it_was(root: Path) -> None:
+    """It has another cause, which the error itself tells."""
+    for number in (errno.ENOENT, errno.ENOSPC):
+        error = OSError(number, os.strerror(number))
+        assert what_to_do(error, root, allow_network=False) is None
+    root.rmdir()
+    assert what_to_do(error, root, allow_network=False) is None
+    gone = what_to_do(FileNotFoundError(errno.ENOENT, "gone"), root, allow_network=False)
+    assert gone is not None
+    assert "mkdir -p -m 700" in gone

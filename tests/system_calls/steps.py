@@ -26,8 +26,12 @@ OUTCOMES: tuple[Outcome, ...] = (
 )
 
 
+def _nothing(_fd: int) -> None:
+    pass
+
+
 # Before and after what may fail, nothing is waited for.
-unsynced = partial(patch.object, os, "fsync", lambda _: None)
+unsynced = partial(patch.object, os, "fsync", _nothing)
 
 
 class Steps:
