@@ -20,12 +20,14 @@ from starlette_upload_keepalive.jobs.record import FileRecord
 from starlette_upload_keepalive.jobs.spool import NewJob
 from starlette_upload_keepalive.spool.command_line import main, shown
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
+from starlette_upload_keepalive.spool.entry import glance
 from tests.pages import python_path
 from tests.spooling import PATIENCE, Maker, die, ended, inside, python, released, without_syncing
 
 LIVE = """
 import sys
 from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.spool.entry import glance
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from tests.spooling import JobState, Maker, claimed, contents, ended
 
@@ -248,7 +250,24 @@ def test_an_id_that_is_not_there(
     told = "No job that can be read has an id that begins with "
     assert refused(capsys, str(root), "show", "x\x1b").startswith(told + "x\\x1b. The command list")
     (entry / "job.json").write_bytes(b"{")
-    assert refused(capsys, str(root), "show", entry.name[:6]).startswith(told)
+    assert refused(capsys, str(root), "show", glance(entry.name)[0][:6]).startswith(told)
+
+
+def test_cancelling_several(
+    root: Path, spool: DirectorySpool, maker: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that can't be does not stop the others."""
+    waits, delayed, ours = (maker.job(b"data") for _ in range(3))
+    released(spool, waits)
+    released(spool, delayed, due=2e9)
+    spool.accept([ours])
+    ids = [job.record.id for job in (ours, waits, delayed)]
+    assert main(["spool", str(root), "cancel", *ids]) == 1
+    out, error = capsys.readouterr()
+    assert out == f"{ids[1]} is cancelled.\n{ids[2]} is cancelled.\n"
+    assert f"error: {ids[0]} is waiting, or an app has it" in error
+    assert spool.waiting() == []
+    assert {kept.id for kept in spool.jobs() if kept.done} == set(ids[1:])
 
 
 def test_retrying_several(

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -64,8 +64,7 @@ def _run(options: argparse.Namespace, disk: Disk) -> int:
             f"{disk.root} holds no spool: none of its folders is there. Give the directory that "
             "the app gives to DirectorySpool(...)."
         )
-    commands = {"list": _list, "show": _show, "retry": _retry, "purge": _purge, "check": _check}
-    code = commands[options.command](options, disk)
+    code = _COMMANDS[options.command](options, disk)
     sys.stdout.flush()
     return code
 
@@ -85,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("id", help="its id, or the beginning of it")
     retrying = commands.add_parser("retry", help="let jobs that have failed run once more")
     retrying.add_argument("id", nargs="+", help="an id, or the beginning of it")
+    cancelling = commands.add_parser("cancel", help="end jobs that wait")
+    cancelling.add_argument("id", nargs="+", help="an id, or the beginning of it")
     purging = commands.add_parser("purge", help="forget jobs that are done, and their files")
     purging.add_argument("--state", choices=_DONE, help="only those in this state")
     purging.add_argument(
@@ -151,21 +152,41 @@ def _show(options: argparse.Namespace, disk: Disk) -> int:
 
 def _retry(options: argparse.Namespace, disk: Disk) -> int:
     catalog = Catalog(disk)
-    return max([_retry_one(catalog, prefix) for prefix in options.id])
+
+    def retry(job: KeptJob) -> str:
+        if not catalog.retry(job.id):
+            raise _Refused(
+                f"{job.id} is {job.state.value}: only a job that has failed runs once more."
+            )
+        return f"{job.id} waits, and runs as soon as an app takes it."
+
+    return _for_each(options.id, catalog, retry)
 
 
-def _retry_one(catalog: Catalog, prefix: str) -> int:
-    try:
-        job = _find(catalog, prefix)
-    except _Refused as error:
-        _write_error(error)
-        return 1
-    if not catalog.retry(job.id):
-        told = f"{job.id} is {job.state.value}: only a job that has failed runs once more."
-        _write_error(_Refused(told))
-        return 1
-    _write(f"{job.id} waits, and runs as soon as an app takes it.")
-    return 0
+def _cancel(options: argparse.Namespace, disk: Disk) -> int:
+    catalog = Catalog(disk)
+
+    def cancel(job: KeptJob) -> str:
+        if not catalog.cancel(job.id):
+            raise _Refused(
+                f"{job.id} is {job.state.value}, or an app has it: only a job that waits in the "
+                "spool is cancelled."
+            )
+        return f"{job.id} is cancelled."
+
+    return _for_each(options.id, catalog, cancel)
+
+
+def _for_each(prefixes: Sequence[str], catalog: Catalog, call: Callable[[KeptJob], str]) -> int:
+    """Do something with each of several jobs, and say what came of it; 1 if one was refused."""
+    code = 0
+    for prefix in prefixes:
+        try:
+            _write(call(_find(catalog, prefix)))
+        except _Refused as error:  # noqa: PERF203 - the others are done all the same
+            _write_error(error)
+            code = 1
+    return code
 
 
 def _purge(options: argparse.Namespace, disk: Disk) -> int:
@@ -284,3 +305,13 @@ def _write_to(stream: TextIO, line: str) -> None:
     # Not every terminal knows every letter.
     encoded = line.encode(stream.encoding, "backslashreplace")
     stream.write(encoded.decode(stream.encoding) + "\n")
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Disk], int]] = {
+    "list": _list,
+    "show": _show,
+    "retry": _retry,
+    "cancel": _cancel,
+    "purge": _purge,
+    "check": _check,
+}
