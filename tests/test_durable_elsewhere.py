@@ -268,7 +268,11 @@ async def test_what_was_claimed_while_it_was_looked_for_is_not_claimed_again(
         stale = other.waiting()
     async with at_work(uploads):
         await until(lambda: states(root, "claimed") == "r")
-        monkeypatch.setattr(DirectorySpool, "waiting", lambda *_: stale)
+
+        def late(_spool: DirectorySpool, _most: int) -> list[WaitingJob]:
+            return stale
+
+        monkeypatch.setattr(DirectorySpool, "waiting", late)
         await look(uploads)
         assert parking(uploads)._known == {}
         monkeypatch.undo()

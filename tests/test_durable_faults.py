@@ -178,15 +178,24 @@ async def test_cancelled_while_it_is_given_back(
 async def test_a_spool_that_can_not_be_looked_at(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is looked at again, and what waits there is run then."""
+    """It is looked at again, which is told once, and what waits there is run then."""
     uploads = durable(root)
     handler = uploads.handler()(reading)
-    with monkeypatch.context() as patch:
-        patch.setattr(DirectorySpool, "waiting", fail)
-        async with at_work(uploads):
-            await until(lambda: "that is tried again" in caplog.text)
+    monkeypatch.setattr(parking_module, "_LOOK", 0.01)
+    looks: list[int] = []
+
+    def waiting(*_: object) -> None:
+        looks.append(1)
+        fail()
+
+    async with at_work(uploads):
+        with monkeypatch.context() as patch:
+            patch.setattr(DirectorySpool, "waiting", waiting)
+            await until(lambda: len(looks) > 3)
             job = await (await enqueue(handler)).wait()
+        await until(lambda: "can be looked at again" in caplog.text)
     assert job.result == "data"
+    assert caplog.text.count("that is tried again") == 1
 
 
 async def test_a_claim_that_fails(

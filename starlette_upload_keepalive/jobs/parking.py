@@ -87,6 +87,7 @@ class Parking:
         self._claims = 0  # under way
         self._tasks: TaskGroup | None = None
         self._is_open = True
+        self._is_blind = False
         self._more = True  # on the disk, or perhaps
         self._next_parking = self._next_rescue = 0.0
         self._wanted = anyio.Event()
@@ -252,7 +253,13 @@ class Parking:
                 try:
                     await self._look()
                 except OSError:
-                    logger.exception("The spool can't be looked at; that is tried again.")
+                    if not self._is_blind:  # else it was told before
+                        logger.exception("The spool can't be looked at; that is tried again.")
+                    self._is_blind = True
+                else:
+                    if self._is_blind:
+                        logger.warning("The spool can be looked at again.")
+                    self._is_blind = False
                 rest = _REST * (anyio.current_time() - began)
                 self._wanted = anyio.Event()
                 with anyio.move_on_after(max(_LOOK, rest)):
