@@ -1,6 +1,7 @@
 """Hand an upload to work that outlives its request."""
 
 from .exceptions import (
+    ArgumentsTooLarge,
     Discard,
     HandlerTimeout,
     JobNotFound,
@@ -18,6 +19,7 @@ from .exceptions import (
     UploadChanged,
     UploadClosed,
     UploadKeepAliveError,
+    UploadTooLarge,
     WouldDeadlock,
 )
 from .files.detaching import detach
@@ -36,6 +38,7 @@ from .uploads import Uploads
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgumentsTooLarge",
     "DirectorySpool",
     "Discard",
     "Handler",
@@ -63,6 +66,7 @@ __all__ = [
     "UploadClosed",
     "UploadKeepAliveError",
     "UploadKeepAliveMiddleware",
+    "UploadTooLarge",
     "Uploads",
     "WouldDeadlock",
     "__version__",

@@ -8,11 +8,13 @@
     ├── UploadAborted         (ClientDisconnect) the client left before its body was complete
     ├── StorageError          (HTTPException)    500: the bytes of an upload can't be stored
     │   ├── StorageFull                          507: no space is left for them
-    │   └── TooManyOpenFiles                     503: no file handle is left for them
+    │   ├── TooManyOpenFiles                     503: no file handle is left for them
+    │   └── UploadTooLarge                       413: the system or the spool takes none so large
     ├── NotRunning            (RuntimeError)     no runner is there to take the job
     ├── NotDurable            (RuntimeError)     submit() can't wait until the job is on the disk
     ├── NotAccepted           (RuntimeError)     the request was answered with an error
     ├── WouldDeadlock         (RuntimeError)     a request waits for what starts after it
+    ├── ArgumentsTooLarge     (ValueError)       a job's arguments are more than 1 MiB of JSON
     ├── ResultTooLarge        (ValueError)       a job's result is more than 64 KiB of JSON
     ├── HandlerTimeout        (TimeoutError)     a handler took longer than its timeout
     ├── ProcessDied                              a job's process has ended while it ran
@@ -107,6 +109,17 @@ class TooManyOpenFiles(StorageError):
         )
 
 
+class UploadTooLarge(StorageError):
+    """Raised when an upload is larger than what can be stored at all (413).
+
+    Its bytes, for the filesystem or a limit of the process; or its names and
+    headers, for a spool. The log says which.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(413, "The upload is too large to be stored.")
+
+
 class NotRunning(UploadKeepAliveError, RuntimeError):
     """Raised when a job is to start now and no runner is there to take it."""
 
@@ -124,6 +137,10 @@ class NotAccepted(UploadKeepAliveError, RuntimeError):
 
 class WouldDeadlock(UploadKeepAliveError, RuntimeError):
     """Raised when a request waits for a job that starts only after the request."""
+
+
+class ArgumentsTooLarge(UploadKeepAliveError, ValueError):
+    """Raised when a job is submitted with more than 1 MiB of JSON as arguments."""
 
 
 class ResultTooLarge(UploadKeepAliveError, ValueError):

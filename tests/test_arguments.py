@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive import ResultTooLarge
-from starlette_upload_keepalive.jobs.arguments import MAX_RESULT_SIZE, Arguments, through_json
+from starlette_upload_keepalive import ArgumentsTooLarge, ResultTooLarge
+from starlette_upload_keepalive.jobs.arguments import (
+    MAX_ARGUMENTS_SIZE,
+    MAX_RESULT_SIZE,
+    Arguments,
+    through_json,
+)
 
 
 def test_arguments_are_copied() -> None:
@@ -57,6 +62,15 @@ def test_circular_value_is_not_json() -> None:
 
     with pytest.raises(TypeError, match=r"must be JSON .* Circular reference"):
         through_json(value, "It")
+
+
+def test_largest_arguments() -> None:
+    """The record of a job must be one that its spool reads again."""
+    largest = "x" * (MAX_ARGUMENTS_SIZE - len('[[""], {}]'))
+    assert MAX_ARGUMENTS_SIZE == 1024 * 1024
+    assert Arguments([largest]).fresh() == ([largest], {})
+    with pytest.raises(ArgumentsTooLarge, match=r"are 1048577 bytes of JSON, more than 1048576: "):
+        Arguments([largest + "x"])
 
 
 def test_largest_result() -> None:

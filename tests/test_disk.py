@@ -40,6 +40,21 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+def test_a_small_file_takes_little_memory(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large it might be: what is read into is as large as what is asked for."""
+    asked: list[int] = []
+    read = os.read
+
+    def counted(fd: int, size: int) -> bytes:
+        asked.append(size)
+        return read(fd, size)
+
+    disk.write_file("small", b"data")
+    monkeypatch.setattr(os, "read", counted)
+    assert disk.read_file("small", 2**30) == b"data"
+    assert asked == [4]
+
+
 # The root
 
 

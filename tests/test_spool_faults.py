@@ -18,6 +18,7 @@ from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.jobs.spool import NewJob
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
+from starlette_upload_keepalive.spool.layout import MAX_RECORD
 from tests.spooling import (
     FailingDisk,
     Maker,
@@ -306,7 +307,7 @@ def to_directory(path: Path) -> None:
 
 
 def too_large(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b" " * 4 * 1024 * 1024)
+    os.truncate(path, MAX_RECORD + 1)
 
 
 def longer(path: Path) -> None:

@@ -6,7 +6,12 @@ import errno
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from starlette_upload_keepalive.exceptions import StorageError, StorageFull, TooManyOpenFiles
+from starlette_upload_keepalive.exceptions import (
+    StorageError,
+    StorageFull,
+    TooManyOpenFiles,
+    UploadTooLarge,
+)
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_HANDLE = {errno.EMFILE, errno.ENFILE}
@@ -22,4 +27,6 @@ def told_to_the_client() -> Generator[None, None, None]:
             raise StorageFull from error
         if error.errno in _NO_HANDLE:
             raise TooManyOpenFiles from error
+        if error.errno == errno.EFBIG:
+            raise UploadTooLarge from error
         raise StorageError from error

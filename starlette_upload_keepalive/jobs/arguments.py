@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette_upload_keepalive.exceptions import ResultTooLarge
-from starlette_upload_keepalive.files.storage import KIB
+from starlette_upload_keepalive.exceptions import ArgumentsTooLarge, ResultTooLarge
+from starlette_upload_keepalive.files.storage import KIB, MIB
 
+MAX_ARGUMENTS_SIZE = MIB
 MAX_RESULT_SIZE = 64 * KIB
 
 _ENCODER = json.JSONEncoder(allow_nan=False)  # which json.dumps would make anew each time
@@ -23,12 +24,19 @@ class Arguments:
 
     Raises:
         TypeError: One of them is not JSON.
+        ArgumentsTooLarge: They are more than 1 MiB of it.
     """
 
     def __init__(self, positional: Sequence[Any] = (), named: Mapping[str, Any] | None = None):
         self._text: str | None = None
         if positional or named:
-            self._text = _to_json([positional, named or {}], "The arguments of a job")
+            text = _to_json([positional, named or {}], "The arguments of a job")
+            if len(text) > MAX_ARGUMENTS_SIZE:
+                raise ArgumentsTooLarge(
+                    f"The arguments of a job are {len(text)} bytes of JSON, more than "
+                    f"{MAX_ARGUMENTS_SIZE}: store them elsewhere and submit where they are."
+                )
+            self._text = text
 
     @classmethod
     def of(cls, text: str | None) -> Arguments:

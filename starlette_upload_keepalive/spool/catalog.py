@@ -19,8 +19,8 @@ from starlette_upload_keepalive.jobs.spool import Ending, KeptJob
 
 from .disk import Disk
 from .entry import Entry, State, glance, holds_children
-from .layout import CHILDREN, CLAIMED, DEAD, DONE, ENDING, READY, folder_of, is_accept
-from .reading import MAX_RECORD, read_record
+from .layout import CHILDREN, CLAIMED, DEAD, DONE, ENDING, MAX_RECORD, READY, folder_of, is_accept
+from .reading import read_record
 from .writing import throw_away
 
 _STATES: dict[State, JobState] = {

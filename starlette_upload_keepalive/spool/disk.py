@@ -152,7 +152,7 @@ class Disk:
             with self._opened(path, os.O_RDONLY | os.O_NONBLOCK) as fd:
                 status = os.fstat(fd)
                 if stat.S_ISREG(status.st_mode) and status.st_size <= most:
-                    return os.read(fd, most)
+                    return os.read(fd, status.st_size)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
                 raise

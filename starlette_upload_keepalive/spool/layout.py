@@ -35,6 +35,9 @@ ENDING = "ending.json"
 CHILDREN = "children"
 LOCK = ".lock"
 
+# Bytes. A thousand files whose names are as long as filesystems take them need under 4 MiB.
+MAX_RECORD = 64 * 1024 * 1024
+
 _UNPUBLISHED = "."
 _ACCEPT = "accept-"
 _TEMPORARY = "upload-"  # of files that are parsed or exposed, and of no concern to the spool

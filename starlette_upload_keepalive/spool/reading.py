@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
 from starlette_upload_keepalive.jobs.record import JobRecord, UnreadableRecord
 from starlette_upload_keepalive.jobs.spool import ClaimedJob, upload_of
 
 from .disk import Disk
 from .entry import Entry
-from .layout import RECORD
-
-MAX_RECORD = 4 * MIB
+from .layout import MAX_RECORD, RECORD
 
 
 def read_job(disk: Disk, path: str, entry: Entry, storage: Storage) -> ClaimedJob:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from starlette_upload_keepalive.jobs.spool import Ending, NewJob
 
 from .disk import Disk
 from .entry import Entry
-from .layout import CORRUPT, ENDING, RECORD, TRASH, random_name
+from .layout import CORRUPT, ENDING, MAX_RECORD, RECORD, TRASH, random_name
 
 _LONGEST = 200  # bytes of the 255 that a name may have
 
@@ -33,10 +34,20 @@ def write_entry(disk: Disk, path: str, job: NewJob, stored: dict[Blob, str] | No
         path: The directory to be made.
         job: The job.
         stored: Where blobs are that were written before, for other jobs.
+
+    Raises:
+        OSError: The disk failed, or its record is too large to be read again (EFBIG).
     """
     stored = {} if stored is None else stored
+    record = job.record.to_json()
+    if len(record) > MAX_RECORD:
+        raise OSError(
+            errno.EFBIG,
+            f"What is known of the job's files takes {len(record)} bytes, more than {MAX_RECORD}: "
+            "their names and headers are too long",
+        )
     disk.make_directory(path)
-    disk.write_file(f"{path}/{RECORD}", job.record.to_json())
+    disk.write_file(f"{path}/{RECORD}", record)
     for number, blob in enumerate(job.blobs):
         target = f"{path}/{number}"
         if blob in stored:
