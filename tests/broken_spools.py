@@ -276,7 +276,7 @@ class RescuesNothing(DirectorySpool):
 
 class RescuesTheLiving(DirectorySpool):
     def rescue(self) -> int:
-        rescue = Rescue(self._disk)
+        rescue = Rescue(self._disk, self._obstacles)
         for owner in self._disk.names("claimed"):
             if owner != self._name:
                 for name in self._disk.names(f"claimed/{owner}"):

@@ -91,6 +91,7 @@ ORDER = (
     "spool.writing",
     "spool.reading",
     "spool.catalog",
+    "spool.obstacles",
     "spool.owned",
     "spool.rescue",
     "spool.sweeping",

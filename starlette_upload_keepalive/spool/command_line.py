@@ -20,6 +20,7 @@ from .catalog import Catalog
 from .checking import check
 from .disk import Disk
 from .layout import FOLDERS
+from .obstacles import Obstacles
 from .root import check_root
 from .sweeping import empty_trash
 
@@ -195,7 +196,7 @@ def _purge(options: argparse.Namespace, disk: Disk) -> int:
     state = None if options.state is None else JobState(options.state)
     before = None if options.before is None else time.time() - options.before
     purged = Catalog(disk).purge(state=state, before=before)
-    empty_trash(disk)
+    empty_trash(disk, Obstacles(disk.root))
     _write(f"{_counted(purged)} forgotten.")
     return 0
 

@@ -44,6 +44,7 @@ from .layout import (
     lock_of,
     random_name,
 )
+from .obstacles import Obstacles
 from .owned import OwnedJobs
 from .reading import read_job
 from .rescue import Rescue, publish_children
@@ -112,6 +113,7 @@ class DirectorySpool:
         self._lock: int | None = None
         self._owned = OwnedJobs()
         self._trust = Trust()
+        self._obstacles = Obstacles(self.root)
         self._closing = threading.Lock()
         self._is_closing = False
         self._catalog = Catalog(self._disk)
@@ -129,7 +131,9 @@ class DirectorySpool:
             )
         check_root(self.root, allow_network=self._allow_network)
         self._storage, self._is_closing, self._trust = storage, False, Trust()
-        self._sweeping = Sweeping(self._disk, self._keep_done, self._keep_done_seconds)
+        self._sweeping = Sweeping(
+            self._disk, self._keep_done, self._keep_done_seconds, self._obstacles
+        )
         self._disk.open()
         try:
             self._make_folders()
@@ -344,7 +348,7 @@ class DirectorySpool:
 
     def rescue(self) -> int:
         """Let the jobs be claimed of owners that have ended."""
-        rescue = Rescue(self._disk)
+        rescue = Rescue(self._disk, self._obstacles)
         try:
             rescue.run()
         finally:
@@ -362,8 +366,9 @@ class DirectorySpool:
         self._sweeping.run()
 
     def _set_aside(self, path: str, why: object) -> None:
-        logger.error("%r can't be read and is set aside, in %s/: %s", path, CORRUPT, why)
-        set_aside(self._disk, path)
+        with self._obstacles.passed(path):
+            set_aside(self._disk, path)
+            logger.error("%r can't be read and is set aside, in %s/: %s", path, CORRUPT, why)
 
     # For people
 

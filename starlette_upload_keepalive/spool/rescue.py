@@ -24,6 +24,7 @@ from .layout import (
     is_owner,
     lock_of,
 )
+from .obstacles import Obstacles
 from .writing import set_aside, throw_away
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
@@ -34,14 +35,16 @@ class Rescue:
 
     Args:
         disk: Where.
+        obstacles: What can't be rescued.
 
     Attributes:
         rescued: How many jobs others may claim now.
         crashed: How many of those ran.
     """
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, obstacles: Obstacles) -> None:
         self._disk = disk
+        self._obstacles = obstacles
         self.rescued: int = 0
         self.crashed: int = 0
 
@@ -49,13 +52,20 @@ class Rescue:
         """Rescue all that can be. Blocks.
 
         Raises:
-            OSError: The disk failed. What was rescued before stays so.
+            OSError: The disk failed. What can be rescued is, all the same.
         """
         disk = self._disk
         locks = {name.removesuffix(LOCK) for name in disk.names(OWNERS) if name.endswith(LOCK)}
+        failures: list[OSError] = []
         # After the locks: an owner makes its lock first.
         for owner in sorted(filter(is_owner, locks | set(disk.names(CLAIMED)))):
-            self._rescue_from(owner, has_lock=owner in locks)
+            try:
+                with self._obstacles.passed(folder_of(owner)):
+                    self._rescue_from(owner, has_lock=owner in locks)
+            except OSError as error:  # noqa: PERF203 - of one owner, perhaps
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _rescue_from(self, owner: str, *, has_lock: bool) -> None:
         disk = self._disk
@@ -73,13 +83,18 @@ class Rescue:
                 disk.sync_directory(folder)
                 for name in disk.names(folder):
                     self._rescue(folder, name)
-                disk.remove_directory(folder)
+                if not disk.remove_directory(folder):  # something can't be rescued
+                    return
             disk.remove(lock_of(owner))
         finally:
             disk.unlock(lock)
 
     def _rescue(self, folder: str, name: str) -> None:
         path = f"{folder}/{name}"
+        with self._obstacles.passed(path):
+            self._rescue_one(folder, name, path)
+
+    def _rescue_one(self, folder: str, name: str, path: str) -> None:
         if is_draft(name):
             throw_away(self._disk, path)
         elif is_accept(name):
@@ -104,13 +119,14 @@ class Rescue:
         self._disk.remove_directory(path)
 
     def _let_claim(self, path: str, entry: Entry) -> None:
-        self.rescued += 1
-        if entry.state == "r":  # else its handler was not started, which costs it nothing
-            self.crashed += 1
+        crashed = entry.state == "r"  # else its handler was not started, which costs it nothing
+        if crashed:
             crashes = entry.standing.crashes + 1
             standing = replace(entry.standing, due=time.time(), crashes=crashes)
             entry = entry._replace(standing=standing, state="w")
         self._disk.rename(path, f"{READY}/{entry.name}")
+        self.rescued += 1
+        self.crashed += crashed
 
 
 def publish_children(

@@ -8,6 +8,7 @@ from contextlib import suppress
 from .disk import Disk
 from .entry import Entry
 from .layout import DONE, ENDING, RECORD, TRASH
+from .obstacles import Obstacles
 from .writing import throw_away
 
 
@@ -18,10 +19,14 @@ class Sweeping:
         disk: Where.
         keep_done: How many jobs that are done keep their record.
         keep_done_seconds: For how long they do.
+        obstacles: What can't be removed.
     """
 
-    def __init__(self, disk: Disk, keep_done: int, keep_done_seconds: float) -> None:
+    def __init__(
+        self, disk: Disk, keep_done: int, keep_done_seconds: float, obstacles: Obstacles
+    ) -> None:
         self._disk = disk
+        self._obstacles = obstacles
         self._keep_done = keep_done
         self._keep_done_seconds = keep_done_seconds
         self._stripped = set[str]()
@@ -41,21 +46,23 @@ class Sweeping:
         stripped = set[str]()
         for number, entry in enumerate(done):
             path = f"{DONE}/{entry.name}"
-            if number >= self._keep_done or entry.standing.due < oldest:
-                throw_away(disk, path)
-            else:
-                if entry.name not in self._stripped:
-                    _strip(disk, path)
-                stripped.add(entry.name)
+            with self._obstacles.passed(path):
+                if number >= self._keep_done or entry.standing.due < oldest:
+                    throw_away(disk, path)
+                else:
+                    if entry.name not in self._stripped:
+                        _strip(disk, path)
+                    stripped.add(entry.name)
         self._stripped = stripped
-        empty_trash(disk)
+        empty_trash(disk, self._obstacles)
 
 
-def empty_trash(disk: Disk) -> None:
+def empty_trash(disk: Disk, obstacles: Obstacles) -> None:
     """Free what was thrown away. Any number of processes may do so at once.
 
     Args:
         disk: Where.
+        obstacles: What can't be removed.
 
     Raises:
         OSError: The disk failed.
@@ -63,7 +70,9 @@ def empty_trash(disk: Disk) -> None:
     trash = disk.names(TRASH)
     disk.sync_directory(TRASH)
     for name in trash:
-        _remove(disk, f"{TRASH}/{name}")
+        path = f"{TRASH}/{name}"
+        with obstacles.passed(path):
+            _remove(disk, path)
 
 
 def _strip(disk: Disk, path: str) -> None:
