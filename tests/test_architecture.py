@@ -92,6 +92,7 @@ ORDER = (
     "spool.reading",
     "spool.catalog",
     "spool.obstacles",
+    "spool.left_alone",
     "spool.owned",
     "spool.rescue",
     "spool.sweeping",

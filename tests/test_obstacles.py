@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,14 +71,18 @@ def spool(opened: Callable[[], DirectorySpool]) -> DirectorySpool:
 
 
 def forbid(
-    monkeypatch: pytest.MonkeyPatch, step: str, part: str, error: int = errno.EACCES
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    part: str,
+    error: int = errno.EACCES,
+    source: str = "",
 ) -> list[str]:
     """Have a step fail for all paths with that part, as with what another user has made."""
     asked: list[str] = []
     take = getattr(Disk, step)
 
     def refused(disk: Disk, path: str, *more: object, **options: object) -> object:
-        if part in path:
+        if part in path and source in path:
             asked.append(path)
             raise OSError(error, os.strerror(error), path)
         return take(disk, path, *more, **options)
@@ -194,6 +199,38 @@ def test_a_disk_that_fails_for_one_owner(
         with pytest.raises(OSError, match="Input/output"):
             spool.rescue()
     assert len(spool.waiting()) == 1
+
+
+# What is to be claimed
+
+
+@pytest.mark.parametrize(("step", "part"), [("rename", "ready"), ("read_file", ""), ("blob", "")])
+def test_a_job_that_can_not_be_claimed(
+    spool: DirectorySpool,
+    root: Path,
+    maker: Maker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+    part: str,
+) -> None:
+    """It is tried again only after a while, and the others go on."""
+    bad, good = maker.job(b"bad"), maker.job(b"good")
+    released(spool, bad, good)
+    now = 1e6
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with monkeypatch.context() as patch:
+        asked = forbid(patch, step, f"{part}/" if part else bad.record.id, source=bad.record.id)
+        for _ in range(3):
+            assert [contents(job) for job in claimed(spool)] in ([[b"good"]], [])
+        assert len(asked) == 1
+        now += 61
+        assert claimed(spool) == []
+        assert len(asked) == 2
+    assert spool.waiting() == []
+    now += 61
+    assert [contents(job) for job in claimed(spool)] == [[b"bad"]]
+    assert len(told(caplog)) == 1
 
 
 # What is to be removed

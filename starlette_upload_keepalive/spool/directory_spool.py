@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from starlette_upload_keepalive.exceptions import SpoolUnusable
@@ -44,6 +45,7 @@ from .layout import (
     lock_of,
     random_name,
 )
+from .left_alone import LeftAlone
 from .obstacles import Obstacles
 from .owned import OwnedJobs
 from .reading import read_job
@@ -114,6 +116,7 @@ class DirectorySpool:
         self._owned = OwnedJobs()
         self._trust = Trust()
         self._obstacles = Obstacles(self.root)
+        self._left_alone = LeftAlone()
         self._closing = threading.Lock()
         self._is_closing = False
         self._catalog = Catalog(self._disk)
@@ -314,7 +317,7 @@ class DirectorySpool:
         found = Counter[str]()
         for name in sorted(self._disk.names(READY)):
             _, key = glance(name)
-            if found[key] == most:
+            if found[key] == most or name in self._left_alone:
                 continue
             entry = Entry.parse(name)
             if entry is None or entry.state != "w":
@@ -327,6 +330,13 @@ class DirectorySpool:
     def claim(self, job: WaitingJob) -> ClaimedJob | None:
         """Make a job ours; None if another was faster, or it can't be read."""
         entry = Entry(job.id, job.key, job.standing, "w")
+        claimed = None
+        leave_alone = partial(self._left_alone.add, entry.name)
+        with self._obstacles.passed(f"{READY}/{entry.name}", leave_alone):
+            claimed = self._claim(entry)
+        return claimed  # noqa: RET504 - None if it was passed
+
+    def _claim(self, entry: Entry) -> ClaimedJob | None:
         path = f"{self._ours}/{entry.name}"
         try:
             self._disk.rename(f"{READY}/{entry.name}", path)
@@ -335,6 +345,7 @@ class DirectorySpool:
         try:
             claimed = read_job(self._disk, path, entry, self._storage)
         except NewerFormat:
+            self._left_alone.add(entry.name)
             self._disk.rename(path, f"{READY}/{entry.name}")
             return None
         except (UnreadableRecord, FileNotFoundError, NotADirectoryError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,11 +36,14 @@ class Obstacles:
         self._told = set[tuple[str, int | None]]()
 
     @contextmanager
-    def passed(self, path: str) -> Generator[None, None, None]:
+    def passed(
+        self, path: str, and_then: Callable[[], None] = lambda: None
+    ) -> Generator[None, None, None]:
         """See to something if that is possible, and go on if it is not.
 
         Args:
             path: What is seen to, for people.
+            and_then: Called each time that it is not.
 
         Raises:
             OSError: The disk failed, for others as well.
@@ -50,6 +53,7 @@ class Obstacles:
         except OSError as error:
             if error.errno not in _OF_ONE:
                 raise
+            and_then()
             told = path, error.errno
             if told not in self._told:
                 self._told.add(told)
