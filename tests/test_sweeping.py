@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,35 @@ def test_trash(spool: DirectorySpool, root: Path) -> None:
     spool.sweep()
     assert inside(root, "trash") == []
     assert len(inside(root, "corrupt")) == 1
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_was_refused_takes_no_room(
+    swept: tuple[DirectorySpool, FailingDisk], root: Path, maker: Maker, together: bool
+) -> None:
+    """Nor until the next sweep: it was refused, perhaps, since there is none left."""
+    spool, disk = swept
+    parent = maker.job(b"data")
+    spool.accept([parent])
+    before = sorted(root.rglob("*"))
+    disk.error = partial(OSError, errno.ENOSPC, "injected")
+    for number in range(5):
+        disk.fail(number)
+        with pytest.raises(OSError, match="injected"):
+            spool.accept([maker.job(b"data") for _ in range(1 + together)])
+        assert sorted(root.rglob("*")) == before
+    for number in range(1, 6):
+        disk.fail(number)
+        with pytest.raises(OSError, match="injected"):
+            spool.finish(parent.record.id, ended(), [maker.job(b"data")])
+        assert sorted(root.rglob("*")) == before
+
+
+def test_what_is_purged_takes_no_room(spool: DirectorySpool, root: Path, maker: Maker) -> None:
+    for _ in range(3):
+        finish(spool, maker, 1, JobState.FAILED)
+    assert spool.purge(state=JobState.FAILED) == 3
+    assert inside(root, "dead") == inside(root, "trash") == []
 
 
 def test_what_a_power_cut_may_bring_back_is_whole(

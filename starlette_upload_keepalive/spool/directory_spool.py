@@ -52,10 +52,11 @@ from .reading import read_job
 from .rescue import Rescue, publish_children
 from .root import check_root, what_to_do
 from .shared_sync import SharedSync
-from .sweeping import Sweeping
+from .sweeping import Sweeping, empty_trash
 from .trust import Trust
 from .writing import (
     entry_of,
+    remove,
     set_aside,
     throw_away,
     write_ending,
@@ -221,7 +222,7 @@ class DirectorySpool:
                 entries = write_entries(disk, draft, jobs)
             disk.rename(draft, path)
         except BaseException:
-            throw_away(disk, draft)
+            remove(disk, draft)  # at once: the disk may be full
             raise
         try:
             self._sync_ours()
@@ -292,7 +293,7 @@ class DirectorySpool:
             write_entries(self._disk, f"{path}/{CHILDREN}", children)
             self._disk.sync_directory(path)
         except BaseException:
-            throw_away(self._disk, f"{path}/{CHILDREN}")
+            remove(self._disk, f"{path}/{CHILDREN}")
             raise
 
     def _move(self, job_id: str, folder: str, entry: Entry) -> None:
@@ -400,5 +401,7 @@ class DirectorySpool:
         return self._catalog.retry(job_id)
 
     def purge(self, *, state: JobState | None = None, before: float | None = None) -> int:
-        """Forget jobs that are done."""
-        return self._catalog.purge(state=state, before=before)
+        """Forget jobs that are done, and free what they take."""
+        purged = self._catalog.purge(state=state, before=before)
+        empty_trash(self._disk, self._obstacles)
+        return purged

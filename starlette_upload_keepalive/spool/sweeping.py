@@ -9,7 +9,7 @@ from .disk import Disk
 from .entry import Entry
 from .layout import DONE, ENDING, RECORD, TRASH
 from .obstacles import Obstacles
-from .writing import throw_away
+from .writing import remove, throw_away
 
 
 class Sweeping:
@@ -72,7 +72,7 @@ def empty_trash(disk: Disk, obstacles: Obstacles) -> None:
     for name in trash:
         path = f"{TRASH}/{name}"
         with obstacles.passed(path):
-            _remove(disk, path)
+            remove(disk, path)
 
 
 def _strip(disk: Disk, path: str) -> None:
@@ -80,14 +80,4 @@ def _strip(disk: Disk, path: str) -> None:
     with suppress(FileNotFoundError, NotADirectoryError):  # gone, or not ours
         for name in disk.names(path):
             if name not in (RECORD, ENDING):
-                _remove(disk, f"{path}/{name}")
-
-
-def _remove(disk: Disk, path: str) -> None:
-    with suppress(FileNotFoundError):  # another does the same
-        if not disk.is_directory(path):
-            disk.remove(path)
-            return
-        for name in disk.names(path):
-            _remove(disk, f"{path}/{name}")
-        disk.remove_directory(path)
+                remove(disk, f"{path}/{name}")

@@ -103,6 +103,20 @@ def throw_away(disk: Disk, path: str) -> None:
         disk.rename(path, f"{TRASH}/{random_name()}")
 
 
+def remove(disk: Disk, path: str) -> None:
+    """Remove something for good, with all that is in it, and free what it takes.
+
+    Only what nobody misses if a power cut brings back a part of it.
+    """
+    with suppress(FileNotFoundError):  # it was not made, or another does the same
+        if not disk.is_directory(path):
+            disk.remove(path)
+            return
+        for name in disk.names(path):
+            remove(disk, f"{path}/{name}")
+        disk.remove_directory(path)
+
+
 def set_aside(disk: Disk, path: str) -> None:
     """Keep something that can't be read, for people."""
     name = os.fsencode(path.rpartition("/")[2].lstrip("."))
