@@ -251,3 +251,21 @@ async def test_a_root_that_is_removed_meanwhile(
         await later.drain()
         assert later.ran == {"later": (digest_of(data), 1)}
     assert files_left(root) == []
+
+
+async def test_an_idle_app_ends_although_its_root_is_removed(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = Life(root)
+    async with life.uploads.running():
+        await anyio.to_thread.run_sync(shutil.rmtree, root)
+    told = [record.getMessage() for record in caplog.records][-1]
+    assert told.startswith(f"The spool in {root} is closed, but its own files could not be removed")
+    assert f"mkdir -p -m 700 {root}" in told
+
+    make_root(root.parent)
+    async with life.uploads.running():
+        await anyio.to_thread.run_sync(shutil.rmtree, root)
+        make_root(root.parent)
+    told = [record.getMessage() for record in caplog.records][-1]
+    assert told.endswith("Whoever uses it next does so, if the directory is still there.")

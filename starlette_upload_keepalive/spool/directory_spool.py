@@ -50,7 +50,7 @@ from .obstacles import Obstacles
 from .owned import OwnedJobs
 from .reading import read_job
 from .rescue import Rescue, publish_children
-from .root import check_root, what_to_do
+from .root import check_root, tell_of_the_end, what_to_do
 from .shared_sync import SharedSync
 from .sweeping import Sweeping, empty_trash
 from .trust import Trust
@@ -182,6 +182,8 @@ class DirectorySpool:
             try:
                 if self._disk.remove_directory(self._ours):
                     self._disk.remove(lock_of(self._name))
+            except OSError as error:  # no job of ours is there, and the app is to end
+                tell_of_the_end(error, self.root, allow_network=self._allow_network)
             finally:
                 self._let_go()
 

@@ -106,6 +106,23 @@ def what_to_do(error: OSError, root: Path, *, allow_network: bool) -> str | None
     return None
 
 
+def tell_of_the_end(error: OSError, root: Path, *, allow_network: bool) -> None:
+    """Log that an owner has ended, and has left behind what the next one removes. Blocks.
+
+    Args:
+        error: Why it could not be removed.
+        root: The directory.
+        allow_network: Take one on a network filesystem, too.
+    """
+    todo = what_to_do(error, root, allow_network=allow_network)
+    logger.error(
+        "The spool in %s is closed, but its own files could not be removed there: %s. %s",
+        root,
+        error,
+        todo or "Whoever uses it next does so, if the directory is still there.",
+    )
+
+
 def _check_filesystem(root: Path, *, allow_network: bool) -> None:
     filesystem = filesystem_of(root)
     if filesystem is None:  # the system does not tell
