@@ -11,10 +11,13 @@ import anyio.to_thread
 import pytest
 
 from starlette_upload_keepalive import DirectorySpool, JobState, Retry, Upload
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.jobs.spool import Ending
 from tests.running import at_work
 from tests.sites import reading
 from tests.spooled import durable, enqueue, entries, make_root, parking, states, until
+from tests.spooling import Maker, released
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +41,26 @@ async def test_a_delayed_job_is_cancelled(root: Path) -> None:
         await until(lambda: job.done)
         assert not uploads.jobs.cancel(job.id)
     assert (job.state, states(root, "done")) == (JobState.CANCELLED, "c")
+
+
+async def test_a_clock_that_was_ahead(root: Path, on_disk: Storage) -> None:
+    """What was never started waits for nothing, whatever the time at which it was made."""
+    maker, spool = Maker(on_disk), DirectorySpool(root)
+    spool.open(on_disk)
+    fresh, retried = maker.job(b"data"), maker.job(b"data")
+    ahead = time.time() + 1e6
+    released(spool, fresh, due=ahead)
+    spool.accept([retried])
+    spool.release(retried.record.id, Standing(ahead, attempts=1))
+    spool.close()
+    maker.let_go()
+
+    uploads = durable(root)
+    uploads.handler(name="work")(reading)
+    async with at_work(uploads):
+        await until(lambda: states(root, "done") == "s")
+    assert [entry.id for entry in entries(root, "done")] == [fresh.record.id]
+    assert [entry.id for entry in entries(root, "ready")] == [retried.record.id]
 
 
 async def test_a_running_job_is_cancelled_and_a_waiting_one_needs_no_haste(root: Path) -> None:

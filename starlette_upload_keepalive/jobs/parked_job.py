@@ -26,4 +26,6 @@ class ParkedJob:
     @property
     def due_in(self) -> float:
         """The seconds until it may be claimed; negative if it may be."""
-        return self.waiting.standing.due - time.time()
+        standing = self.waiting.standing
+        # What was never started waits for nothing: it was made when the clock was ahead.
+        return standing.due - time.time() if standing.attempts else 0.0
