@@ -256,12 +256,14 @@ RIGHT: list[Callable[[Path], object]] = [
     lambda root: (only(root, "claimed/*") / ".draft").mkdir(),
     lambda root: (root / f"owners/{'0' * 32}.lock").touch(mode=0o600),
     lambda root: (root / f"claimed/{'0' * 32}").mkdir(mode=0o700),
+    lambda root: (root / "lost+found").mkdir(),
+    lambda root: (root / ".gitkeep").touch(),
 ]
 
 
 @pytest.mark.parametrize("spoil", RIGHT)
 def test_what_may_be(disk: Disk, root: Path, spoil: Callable[[Path], object]) -> None:
-    """A newer version, a power cut, a draft, an owner that begins or has ended."""
+    """A newer version, a power cut, a draft, an owner that begins or has ended, a volume."""
     spoil(root)
     assert check(disk).problems == []
 

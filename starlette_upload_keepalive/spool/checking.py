@@ -37,6 +37,8 @@ from .reading import read_record
 # The states that a job may have in a folder.
 _STATES = {READY: "w", DONE: "scd", DEAD: "f"}
 _CLAIMED = "wrp"
+# What a volume has of itself, as ext4 does; what other tools keep there begins with a dot.
+_LOST_AND_FOUND = "lost+found"
 _OTHERS = 0o077  # permissions of anybody but the user
 
 
@@ -111,7 +113,8 @@ class _Survey:
             else:
                 self._add(folder, "is missing")
         for name in sorted(set(there) - set(FOLDERS)):
-            self._add(name, "is no folder of a spool")
+            if not (name == _LOST_AND_FOUND or name.startswith(".")):
+                self._add(name, "is no folder of a spool")
 
     def _check_lock(self, name: str) -> None:
         path = f"{OWNERS}/{name}"
