@@ -127,19 +127,26 @@ def test_listing(
 ) -> None:
     first = maker.job(b"data", b"more", handler="photo", created_at=1_000_000_000.0)
     second = maker.job(b"data", handler="video", created_at=1_000_000_001.0)
-    released(spool, second, due=time.time() + 1000)
+    released(spool, second, due=16725225600.0)
     spool.accept([first])
 
     def table(*arguments: str) -> list[str]:
         assert main(["spool", str(root), "list", *arguments]) == 0
         return capsys.readouterr().out.splitlines()
 
-    head = "id            state    handler  created               attempts  files"
-    one = f"{first.record.id[:12]}  waiting  photo    2001-09-09T01:46:40Z  0         0.txt, 1.txt"
-    two = f"{second.record.id[:12]}  delayed  video    2001-09-09T01:46:41Z  0         0.txt"
+    made, until = "created             ", "delayed until       "
+    head = f"id            state    handler  {made}  {until}  attempts  files"
+    one = (
+        f"{first.record.id[:12]}  waiting  photo    2001-09-09T01:46:40Z  -                     "
+        "0         0.txt, 1.txt"
+    )
+    two = (
+        f"{second.record.id[:12]}  delayed  video    2001-09-09T01:46:41Z  2500-01-01T00:00:00Z  "
+        "0         0.txt"
+    )
     assert table() == [head, one, two]
     assert table("--state", "delayed") == [head, two]
-    assert table("--handler", "photo") == [head, one]
+    assert [line.split() for line in table("--handler", "photo")] == [head.split(), one.split()]
     assert table("--handler", "photo", "--state", "delayed")[1:] == []
 
 
@@ -251,6 +258,7 @@ def test_an_id_that_is_not_there(
     assert refused(capsys, str(root), "show", "x\x1b").startswith(told + "x\\x1b. The command list")
     (entry / "job.json").write_bytes(b"{")
     assert refused(capsys, str(root), "show", glance(entry.name)[0][:6]).startswith(told)
+    assert refused(capsys, str(root), "show", "").startswith("An id is empty. Give one, or the")
 
 
 def test_cancelling_several(

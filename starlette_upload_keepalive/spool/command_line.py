@@ -120,13 +120,14 @@ def _list(options: argparse.Namespace, disk: Disk) -> int:
         _write_json([_as_json(job) for job in jobs])
     else:
         _write_table(
-            ("id", "state", "handler", "created", "attempts", "files"),
+            ("id", "state", "handler", "created", "delayed until", "attempts", "files"),
             (
                 (
                     job.id[:_SHORT],
                     job.state.value,
                     job.handler,
                     _time(job.record.created_at),
+                    _time(job.standing.due) if job.state is JobState.DELAYED else "-",
                     str(job.attempt),
                     ", ".join(map(_filename, job.filenames)),
                 )
@@ -214,6 +215,8 @@ def _check(options: argparse.Namespace, disk: Disk) -> int:
 
 
 def _find(catalog: Catalog, prefix: str) -> KeptJob:
+    if not prefix:
+        raise _Refused("An id is empty. Give one, or the beginning of one that the list shows.")
     ids = {place.entry.id for place in catalog.places() if place.entry.id.startswith(prefix)}
     if len(ids) > 1:
         some = ", ".join(sorted(ids)[:3]) + (", ..." if len(ids) > 3 else "")
