@@ -134,16 +134,11 @@ def test_listing(
         assert main(["spool", str(root), "list", *arguments]) == 0
         return capsys.readouterr().out.splitlines()
 
-    made, until = "created             ", "delayed until       "
-    head = f"id            state    handler  {made}  {until}  attempts  files"
-    one = (
-        f"{first.record.id[:12]}  waiting  photo    2001-09-09T01:46:40Z  -                     "
-        "0         0.txt, 1.txt"
-    )
-    two = (
-        f"{second.record.id[:12]}  delayed  video    2001-09-09T01:46:41Z  2500-01-01T00:00:00Z  "
-        "0         0.txt"
-    )
+    row = "{:12}  {:7}  {:7}  {:20}  {:20}  {:8}  {}".format
+    head = row("id", "state", "handler", "created", "delayed until", "attempts", "files")
+    made, due = "2001-09-09T01:46:4{}Z".format, "2500-01-01T00:00:00Z"
+    one = row(first.record.id[:12], "waiting", "photo", made(0), "-", "0", "0.txt, 1.txt")
+    two = row(second.record.id[:12], "delayed", "video", made(1), due, "0", "0.txt")
     assert table() == [head, one, two]
     assert table("--state", "delayed") == [head, two]
     assert [line.split() for line in table("--handler", "photo")] == [head.split(), one.split()]
@@ -202,9 +197,6 @@ def test_what_clients_call_files_does_no_harm(
             assert escaped in written
     written = run(root, "list", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert escaped.replace("ä", r"\xe4") in written
-
-
-def test_escaping() -> None:
     assert shown("a b/ü-日.txt") == "a b/ü-日.txt"
     assert shown("\\x1b") == "\\\\x1b"  # not what stands for the character
     assert shown("\u2028\u00a0\u200b\U000e0001") == r"\u2028\xa0\u200b\U000e0001"

@@ -39,8 +39,6 @@ from .layout import (
     DONE,
     FOLDERS,
     READY,
-    accept_name,
-    draft_of,
     folder_of,
     lock_of,
     random_name,
@@ -56,12 +54,12 @@ from .sweeping import Sweeping, empty_trash
 from .trust import Trust
 from .writing import (
     entry_of,
+    publish_jobs,
     remove,
     set_aside,
     throw_away,
     write_ending,
     write_entries,
-    write_entry,
 )
 
 _ENDED: dict[JobState, State] = {
@@ -212,27 +210,14 @@ class DirectorySpool:
             raise OSError(error.errno, f"See to this, and start the app again: {todo}") from error
 
     def _accept(self, jobs: Sequence[NewJob]) -> None:
-        disk = self._disk
-        single = len(jobs) == 1
-        name = entry_of(jobs[0]).name if single else accept_name()
-        draft, path = f"{self._ours}/{draft_of(name)}", f"{self._ours}/{name}"
-        try:
-            if single:
-                write_entry(disk, draft, jobs[0])
-                entries = [entry_of(jobs[0])]
-            else:
-                entries = write_entries(disk, draft, jobs)
-            disk.rename(draft, path)
-        except BaseException:
-            remove(disk, draft)  # at once: the disk may be full
-            raise
+        path, directory, entries = publish_jobs(self._disk, self._ours, jobs)
         try:
             self._sync_ours()
         except BaseException:
-            throw_away(disk, path)
+            throw_away(self._disk, path)
             raise
         for entry in entries:
-            self._owned.add(self._ours if single else path, entry)
+            self._owned.add(directory, entry)
 
     def _sync_in_turn(self) -> None:
         # The system tells of a failure once: whoever syncs next must know of it.

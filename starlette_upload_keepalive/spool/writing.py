@@ -15,7 +15,16 @@ from starlette_upload_keepalive.jobs.spool import Ending, NewJob
 
 from .disk import Disk
 from .entry import Entry
-from .layout import CORRUPT, ENDING, MAX_RECORD, RECORD, TRASH, random_name
+from .layout import (
+    CORRUPT,
+    ENDING,
+    MAX_RECORD,
+    RECORD,
+    TRASH,
+    accept_name,
+    draft_of,
+    random_name,
+)
 
 _LONGEST = 200  # bytes of the 255 that a name may have
 
@@ -76,6 +85,33 @@ def write_entries(disk: Disk, path: str, jobs: Sequence[NewJob]) -> list[Entry]:
         write_entry(disk, f"{path}/{entry.name}", job, stored)
     disk.sync_directory(path)
     return entries
+
+
+def publish_jobs(disk: Disk, folder: str, jobs: Sequence[NewJob]) -> tuple[str, str, list[Entry]]:
+    """Write jobs, all or none, which are on the disk but for the one name that makes them be there.
+
+    Args:
+        disk: Where.
+        folder: What they are to be in.
+        jobs: The jobs.
+
+    Returns:
+        What was made in the folder, where their entries are, and these.
+    """
+    single = len(jobs) == 1
+    name = entry_of(jobs[0]).name if single else accept_name()
+    draft, path = f"{folder}/{draft_of(name)}", f"{folder}/{name}"
+    try:
+        if single:
+            write_entry(disk, draft, jobs[0])
+            entries = [entry_of(jobs[0])]
+        else:
+            entries = write_entries(disk, draft, jobs)
+        disk.rename(draft, path)
+    except BaseException:
+        remove(disk, draft)  # at once: the disk may be full
+        raise
+    return path, folder if single else path, entries
 
 
 def write_ending(disk: Disk, path: str, ending: Ending) -> None:
