@@ -80,7 +80,7 @@ def test_jobs_of_a_newer_version(
         if len(looked) == 3:
             break
     assert [contents(job) for job in claimed(spool)] == [[b"ours"]]
-    assert spool.waiting() == claimed(spool) == []
+    assert (spool.waiting(), claimed(spool)) == ([], [])
     assert len(looked) == 4
     clock.now += 61
     assert len(spool.waiting()) == 3
