@@ -131,6 +131,7 @@ def test_drafts(
 
     with monkeypatch.context() as patch:
         patch.setattr(Disk, "rename", killed)
+        patch.setattr(Disk, "is_directory", killed)  # nor is anything removed any more
         for jobs in ([maker.job(b"data")], [maker.job(b"data"), maker.job(b"data")]):
             with pytest.raises(KeyError):
                 dead.accept(jobs)
