@@ -61,11 +61,11 @@ def ended(state: JobState = JobState.SUCCEEDED, at: float = 100.0, **more: Any) 
     return Ending(state, at, **more)
 
 
-def released(spool: Spool, *jobs: NewJob, due: float = 0.0) -> None:
+def released(spool: Spool, *jobs: NewJob, due: float = 0.0, attempts: int = 0) -> None:
     """Have jobs wait for whoever claims them."""
     for job in jobs:
         spool.accept([job])
-        spool.release(job.record.id, Standing(due))
+        spool.release(job.record.id, Standing(due, attempts))
 
 
 def claimed(spool: Spool) -> list[ClaimedJob]:

@@ -210,7 +210,7 @@ async def test_jobs_that_wait_leave_room_for_those_of_other_handlers(
         maker = Maker(Storage())
         slow = [maker.job(b"data", handler="slow") for _ in range(9)]
         quick = [maker.job(b"data", handler="quick") for _ in range(9)]
-        released(other, *slow, due=due)
+        released(other, *slow, due=due, attempts=1)
         released(other, *quick)
         maker.let_go()
     uploads = durable(root, handler_tasks=2)
@@ -243,7 +243,8 @@ async def test_a_job_that_is_due_comes_before_those_that_are_delayed(
     del handler
     async with at_work(uploads):
         with another(root) as other:
-            released(other, *(maker.job(b"late", handler="work") for _ in range(4)), due=2e9)
+            late = (maker.job(b"late", handler="work") for _ in range(4))
+            released(other, *late, due=2e9, attempts=1)
             await look(uploads)
             released(other, *(maker.job(b"data", handler="work") for _ in range(2)))
         maker.let_go()

@@ -12,7 +12,6 @@ import pytest
 
 from starlette_upload_keepalive import DirectorySpool, JobState, Retry, Upload
 from starlette_upload_keepalive.files.storage import Storage
-from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.jobs.spool import Ending
 from tests.running import at_work
 from tests.sites import reading
@@ -50,8 +49,7 @@ async def test_a_clock_that_was_ahead(root: Path, on_disk: Storage) -> None:
     fresh, retried = maker.job(b"data"), maker.job(b"data")
     ahead = time.time() + 1e6
     released(spool, fresh, due=ahead)
-    spool.accept([retried])
-    spool.release(retried.record.id, Standing(ahead, attempts=1))
+    released(spool, retried, due=ahead, attempts=1)
     spool.close()
     maker.let_go()
 
