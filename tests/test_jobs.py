@@ -70,7 +70,7 @@ async def test_find_and_list(uploads: Uploads, clock: Clock) -> None:
 
 async def test_unknown_job(uploads: Uploads) -> None:
     told = (
-        "^No job 'nothing' is known. Those that are done are forgotten after a while: "
+        "^No job 'nothing' is known here. Those that are done are forgotten after a while: "
         r"Uploads\(job_history=...\).$"
     )
     with pytest.raises(JobNotFound, match=told):
