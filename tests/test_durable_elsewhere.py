@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,6 +141,35 @@ async def test_a_kept_job_is_run_again_and_can_be_waited_for(root: Path) -> None
         found = await uploads.jobs.find(job.id)
         assert found is not None
         assert found.result == "good"
+
+
+async def test_what_is_retried_while_the_spool_is_looked_at_is_waited_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = durable(root)
+    fails, waiting = [True], DirectorySpool.waiting
+    listed, go_on = threading.Event(), threading.Event()
+
+    @uploads.handler()
+    async def handler(upload: Upload) -> None:
+        if fails and fails.pop():
+            raise ValueError("bad")
+
+    def slowly(spool: DirectorySpool, most: int | None = None) -> list[WaitingJob]:
+        found = waiting(spool, most)
+        listed.set()
+        assert go_on.wait(10)
+        return found
+
+    async with at_work(uploads):
+        job = await (await enqueue(handler)).wait()
+        monkeypatch.setattr(DirectorySpool, "waiting", slowly)
+        parking(uploads).look_soon()
+        await until(listed.is_set)
+        assert await uploads.jobs.retry_kept(job.id)
+        go_on.set()
+        await finish_jobs(uploads)
+        assert states(root, "done") == "s"
 
 
 def test_both_kinds_of_jobs_tell_the_same() -> None:

@@ -250,6 +250,7 @@ class Parking:
         with self._watching:
             while True:
                 began = anyio.current_time()
+                self._wanted = anyio.Event()  # what comes while it looks may not be seen
                 try:
                     await self._look()
                 except OSError:
@@ -261,7 +262,6 @@ class Parking:
                         logger.warning("The spool can be looked at again.")
                     self._is_blind = False
                 rest = _REST * (anyio.current_time() - began)
-                self._wanted = anyio.Event()
                 with anyio.move_on_after(max(_LOOK, rest)):
                     await self._wanted.wait()
                     await anyio.sleep(rest)
@@ -271,12 +271,12 @@ class Parking:
         there = {parked.waiting.id for parked in found}
         for parked in known:
             job_id = parked.waiting.id
-            is_same = job_id not in there and self._known.get(job_id) is parked
-            if is_same and self._take(parked):
+            is_gone = job_id not in there and self._known.get(job_id) is parked
+            if is_gone and self._take(parked):
                 self._know_no_more(parked)
                 self._keeper.forget(job_id)
         for parked in found:
-            if not self._keeper.has(parked.waiting.id):  # claimed meanwhile
+            if not self._keeper.has(parked.waiting.id):  # else it was claimed meanwhile
                 self.add(parked)
 
     def _know_no_more(self, parked: ParkedJob) -> None:
@@ -306,7 +306,8 @@ class Parking:
             known = list(self._known.values())
             found = await self._keeper.look(_MOST)
             listed = Counter(parked.waiting.key for parked in found)
-            self._more = any(count >= _MOST for count in listed.values())
+            is_full = any(count >= _MOST for count in listed.values())
+            self._more = is_full or self._wanted.is_set()
             self._update(known, found)
             self._places.changes.notice()
         await self._keeper.learn_of_awaited()
