@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import let_go_of_all
 from starlette_upload_keepalive.jobs.job_state import JobState
-from starlette_upload_keepalive.jobs.record import FileRecord, JobRecord
+from starlette_upload_keepalive.jobs.record import FileRecord, JobRecord, Standing
 from starlette_upload_keepalive.jobs.spool import Ending, NewJob
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.layout import CHILDREN, ENDING
@@ -124,3 +127,38 @@ def test_a_job_that_has_failed_twice_tells_how_it_did_last(
     kept = spool.find(PARENT)
     assert kept is not None
     assert kept.ending == Ending(JobState.FAILED, 2.0, error="again")
+
+
+@pytest.mark.parametrize("step", ["release", "interrupt"])
+def test_what_is_given_back_while_its_end_is_noted_has_ended(
+    spool: DirectorySpool, blob: Blob, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """As by an app that is cut off. Else it would run again, and its children twice."""
+    rename, moves, go_on = spool._disk.rename, threading.Event(), threading.Event()
+
+    def wait(source: str, target: str) -> None:
+        if CHILDREN in source:
+            moves.set()
+            assert go_on.wait(10)
+        rename(source, target)
+
+    monkeypatch.setattr(spool._disk, "rename", wait)
+
+    def give_back() -> None:
+        if step == "release":
+            spool.release(PARENT, Standing(0))
+        else:
+            spool.interrupt(PARENT)
+
+    with ThreadPoolExecutor(2) as threads:
+        finished = threads.submit(spool.finish, PARENT, DONE, [new(CHILD, blob)])
+        assert moves.wait(10)
+        given_back = threads.submit(give_back)
+        wait_for([given_back], timeout=0.1)  # in vain: that it waits can't be seen otherwise
+        go_on.set()
+        finished.result(10)
+        with pytest.raises(KeyError):
+            given_back.result(10)
+    assert states(spool) == {PARENT: JobState.SUCCEEDED, CHILD: JobState.WAITING}
+    assert spool.waiting() == []
+    spool.finish(CHILD, DONE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from starlette_upload_keepalive.jobs.record import Standing
@@ -38,3 +40,26 @@ def test_a_job_that_is_not_ours() -> None:
     with pytest.raises(KeyError):
         owned.get(ENTRY.id)
     assert len(owned) == 0
+
+
+def test_one_thread_has_a_job_at_a_time() -> None:
+    owned = OwnedJobs()
+    owned.add("claimed/a", ENTRY)
+    owned.add("claimed/a", OTHER)
+    told: list[str] = []
+
+    def remove() -> None:
+        with owned.held(ENTRY.id):
+            told.append("second")
+            owned.remove(ENTRY.id)
+
+    with ThreadPoolExecutor(1) as threads:
+        with owned.held(ENTRY.id) as found:
+            assert found == owned.get(ENTRY.id)
+            second = threads.submit(remove)
+            with owned.held(OTHER.id):  # another is in nobody's way
+                told.append("first")
+        second.result(10)
+    assert told == ["first", "second"]
+    with pytest.raises(KeyError), owned.held(ENTRY.id):
+        pass

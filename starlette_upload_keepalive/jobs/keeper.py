@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -189,7 +189,8 @@ class Keeper:
 
         def release() -> None:
             try:
-                with _as_disk_error():
+                # A thread that a native cancel has left behind may note its end first.
+                with _as_disk_error(), suppress(KeyError):
                     if ended is not None:
                         self._spool.interrupt(job.id)
                         noted.set()

@@ -45,7 +45,7 @@ from .layout import (
 )
 from .left_alone import LeftAlone
 from .obstacles import Obstacles
-from .owned import OwnedJobs
+from .owned import Owned, OwnedJobs
 from .reading import read_job
 from .rescue import Rescue, publish_children
 from .root import check_root, tell_of_the_end, what_to_do
@@ -226,43 +226,46 @@ class DirectorySpool:
 
     def start(self, job_id: str) -> None:
         """Note that the handler of a job of ours starts: its end with us is a crash."""
-        _, entry = self._owned.get(job_id)
-        standing = replace(entry.standing, attempts=entry.standing.attempts + 1)
-        self._move(job_id, self._ours, entry._replace(standing=standing, state="r"))
+        with self._owned.held(job_id) as owned:
+            standing = owned.entry.standing
+            standing = replace(standing, attempts=standing.attempts + 1)
+            self._move(owned, self._ours, owned.entry._replace(standing=standing, state="r"))
 
     def interrupt(self, job_id: str) -> None:
         """Note that a job of ours is cut off by the end of its app, and may run on meanwhile."""
-        _, entry = self._owned.get(job_id)
-        self._move(job_id, self._ours, entry._replace(state="w"))
+        with self._owned.held(job_id) as owned:
+            self._move(owned, self._ours, owned.entry._replace(state="w"))
 
     def release(self, job_id: str, standing: Standing) -> None:
         """Let anybody claim a job of ours, once it is due."""
-        _, entry = self._owned.get(job_id)
-        self._move(job_id, READY, entry._replace(standing=standing, state="w"))
+        with self._owned.held(job_id) as owned:
+            self._move(owned, READY, owned.entry._replace(standing=standing, state="w"))
         self._end_if_closed()
 
     def finish(self, job_id: str, ending: Ending, children: Sequence[NewJob] = ()) -> None:
         """Note what came of a job of ours, and keep what its handler has submitted."""
         if children and ending.state is not JobState.SUCCEEDED:
             raise ValueError(f"A job that is {ending.state.value} has no children.")
-        disk = self._disk
-        owned = self._owned.get(job_id)
+        with self._owned.held(job_id) as owned:
+            self._finish(owned, ending, children)
+        self._end_if_closed()
+
+    def _finish(self, owned: Owned, ending: Ending, children: Sequence[NewJob]) -> None:
         if children:
             self._write_children(owned.path, children)
-        write_ending(disk, owned.path, ending)
+        write_ending(self._disk, owned.path, ending)
         standing = replace(owned.entry.standing, due=ending.at)
         done = owned.entry._replace(standing=standing, state=_ENDED[ending.state])
         if not children:
-            self._move(job_id, DEAD if ending.state is JobState.FAILED else DONE, done)
+            self._move(owned, DEAD if ending.state is JobState.FAILED else DONE, done)
         else:
-            self._move(job_id, self._ours, done._replace(state="p"))
-            self._publish_children(job_id, children)
-        self._end_if_closed()
+            self._move(owned, self._ours, done._replace(state="p"))
+            self._publish_children(self._owned.get(owned.entry.id), children)
 
-    def _publish_children(self, job_id: str, children: Sequence[NewJob]) -> None:
+    def _publish_children(self, parent: Owned, children: Sequence[NewJob]) -> None:
         # The parent has succeeded, whatever happens here: what is left to do is done by rescue.
+        job_id = parent.entry.id
         try:
-            parent = self._owned.get(job_id)
             for child in children:  # ours already, where they are
                 self._owned.add(f"{parent.path}/{CHILDREN}", entry_of(child))
             for entry in publish_children(
@@ -283,13 +286,12 @@ class DirectorySpool:
             remove(self._disk, f"{path}/{CHILDREN}")
             raise
 
-    def _move(self, job_id: str, folder: str, entry: Entry) -> None:
-        owned = self._owned.get(job_id)
+    def _move(self, owned: Owned, folder: str, entry: Entry) -> None:
         self._disk.rename(owned.path, f"{folder}/{entry.name}")
         if folder == self._ours:
             self._owned.add(folder, entry)
         else:
-            self._owned.remove(job_id)
+            self._owned.remove(entry.id)
         if owned.directory != self._ours:  # it was accepted with others
             try:
                 with suppress(FileNotFoundError):  # the last two have left at once

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from .entry import Entry
@@ -30,7 +32,9 @@ class OwnedJobs:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Owned] = {}
+        self._held = set[str]()
         self._lock = threading.Lock()
+        self._let_go = threading.Condition(self._lock)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -48,6 +52,27 @@ class OwnedJobs:
         """
         with self._lock:
             return self._jobs[job_id]
+
+    @contextmanager
+    def held(self, job_id: str) -> Generator[Owned, None, None]:
+        """Have a job for oneself: what another thread does with it comes before, or after.
+
+        An app that is cut off gives a job back while the thread that notes its end is at work.
+
+        Raises:
+            KeyError: It is not ours, or not any more.
+        """
+        with self._lock:
+            while job_id in self._held:
+                self._let_go.wait()
+            owned = self._jobs[job_id]
+            self._held.add(job_id)
+        try:
+            yield owned
+        finally:
+            with self._lock:
+                self._held.remove(job_id)
+                self._let_go.notify_all()
 
     def remove(self, job_id: str) -> None:
         """Know a job no more."""
