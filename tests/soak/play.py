@@ -129,8 +129,10 @@ class Soak:
             life.stop()
         codes += [life.code for life in self._lives if life.code is not None]
         codes += [1 for life in self._lives if self._has_raised(life)]
-        # uvicorn ends by the signal that it was asked to end by, once it has done so.
-        wrong = [f"processes ended with {codes}" for code in codes if code not in (0, -SIGTERM)][:1]
+        # uvicorn ends by the signal that it was asked to end by, once it has done so; a process
+        # that does not serve yet, at once.
+        good = (0, -SIGTERM, -SIGINT)
+        wrong = [f"processes ended with {set(codes)}" for code in codes if code not in good][:1]
         if not drained:
             wrong.append(f"jobs wait still, after {self._size.seconds_to_drain} seconds")
         return self._report(wrong, time.monotonic() - began)
