@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "uv"
@@ -134,6 +135,15 @@ def run_versions(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, *command: str, **env: str | None) -> None:
-    """Run tests in a temporary directory of their own: pytest tidies away those of others."""
+    """Run tests in a temporary directory of their own: pytest tidies away those of others.
+
+    Sessions run side by side, and then a server or a thread may be later than a test expects: what
+    fails is run once more by itself, and both are told. `make test` knows no such mercy.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        session.run(*command, f"--basetemp={directory}/t", *session.posargs, env=env)
+        options = [f"--basetemp={directory}/t", f"--override-ini=cache_dir={directory}/cache"]
+        try:
+            session.run(*command, *options, *session.posargs, env=env)
+        except CommandFailed:
+            session.warn("What has failed is run once more.")
+            session.run(*command, "--last-failed", *options, *session.posargs, env=env)
