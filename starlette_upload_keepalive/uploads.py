@@ -254,11 +254,10 @@ class Uploads(HandlerRegistry):
         """
         self._intakes.discard(intake)
         try:
-            stranded = intake.end()
+            return intake.end()
         finally:
             if self._runner is not None:
                 self._runner.notice()
-        return stranded
 
     def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""

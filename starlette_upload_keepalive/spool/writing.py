@@ -99,12 +99,13 @@ def publish_jobs(disk: Disk, folder: str, jobs: Sequence[NewJob]) -> tuple[str, 
         What was made in the folder, where their entries are, and these.
     """
     single = len(jobs) == 1
-    name = entry_of(jobs[0]).name if single else accept_name()
+    first = entry_of(jobs[0])
+    name = first.name if single else accept_name()
     draft, path = f"{folder}/{draft_of(name)}", f"{folder}/{name}"
     try:
         if single:
             write_entry(disk, draft, jobs[0])
-            entries = [entry_of(jobs[0])]
+            entries = [first]
         else:
             entries = write_entries(disk, draft, jobs)
         disk.rename(draft, path)
