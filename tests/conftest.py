@@ -22,6 +22,8 @@ from tests.rules import (
     pytest_itemcollected,
     pytest_runtest_makereport,
 )
+from tests.spooled import make_root
+from tests.spooling import Maker
 from tests.stored import KINDS, WatchedThreads, assert_empty, make_storage
 
 __all__ = [
@@ -51,6 +53,20 @@ def on_disk() -> Iterator[Storage]:
     storage.threads = WatchedThreads()
     yield storage
     assert_empty(storage)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a directory for a spool."""
+    return make_root(tmp_path)
+
+
+@pytest.fixture
+def maker(on_disk: Storage) -> Iterator[Maker]:
+    """Make jobs for a spool, and own their bytes meanwhile."""
+    maker = Maker(on_disk)
+    yield maker
+    maker.let_go()
 
 
 @pytest.fixture(autouse=True)

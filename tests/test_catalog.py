@@ -27,20 +27,6 @@ def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "spool"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
-def maker(on_disk: Storage) -> Iterator[Maker]:
-    maker = Maker(on_disk)
-    yield maker
-    maker.let_go()
-
-
-@pytest.fixture
 def spool(root: Path, on_disk: Storage) -> Iterator[DirectorySpool]:
     spool = DirectorySpool(root)
     spool.open(on_disk)

@@ -37,13 +37,6 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "spool"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
 def maker(storage: Storage) -> Iterator[Maker]:
     maker = Maker(storage)
     yield maker

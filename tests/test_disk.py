@@ -22,13 +22,6 @@ from tests.stored import content
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "spool"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
 def disk(root: Path) -> Iterator[Disk]:
     disk = Disk(root)
     disk.open()

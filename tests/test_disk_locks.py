@@ -18,13 +18,6 @@ from tests.spooling import python, run_python
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "spool"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
 def disk(root: Path) -> Iterator[Disk]:
     disk = Disk(root)
     disk.open()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.owners import owning
 from tests.servers import KINDS, UVICORNS, Gate, Server, eventually, form, head, running
-from tests.spooled import entries, make_root, names
+from tests.spooled import entries, names
 
 DATA = b"x" * 2_000_000  # lies on disk
 
@@ -23,11 +23,6 @@ each_case = pytest.mark.parametrize(
     ("kind", "options"), CASES, ids=[f"{kind}{''.join(options)}" for kind, options in CASES]
 )
 each_uvicorn = pytest.mark.parametrize("kind", UVICORNS)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 @contextmanager

@@ -28,15 +28,10 @@ from starlette_upload_keepalive.spool.disk import Disk
 from tests.asgi import Answer, file_part, multipart, send_request
 from tests.running import at_work
 from tests.sites import BODY, reading, starlette
-from tests.spooled import durable, entries, make_root, names, states, until
+from tests.spooled import durable, entries, names, states, until
 from tests.stored import CANCELS, Gate, cancel
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 async def parsing(request: Request) -> Response:

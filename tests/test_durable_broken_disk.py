@@ -34,11 +34,6 @@ each_size = pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large
 SYNCS = 4
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
-
-
 class Life:
     """An app from its start to its end, whose handlers wait until they are let go.
 

@@ -29,15 +29,10 @@ from starlette_upload_keepalive.jobs.spool import KeptJob, WaitingJob
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.running import at_work
 from tests.sites import reading
-from tests.spooled import durable, enqueue, entries, make_root, parking, states, until
+from tests.spooled import durable, enqueue, entries, parking, states, until
 from tests.spooling import Maker, ended, released
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 @contextmanager

@@ -31,7 +31,6 @@ from tests.spooled import (
     durable,
     enqueue,
     entries,
-    make_root,
     names,
     parking,
     states,
@@ -39,11 +38,6 @@ from tests.spooled import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 def fail(*_: object, **__: object) -> None:

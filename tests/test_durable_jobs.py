@@ -24,14 +24,9 @@ from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.running import at_work
 from tests.sites import reading
-from tests.spooled import durable, enqueue, entries, files_left, make_root, parking, states, until
+from tests.spooled import durable, enqueue, entries, files_left, parking, states, until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 # Waiting

@@ -15,15 +15,10 @@ from starlette_upload_keepalive import DirectorySpool, Job, JobState, Upload, Up
 from starlette_upload_keepalive.events import JobEvent, JobReleased
 from tests.running import at_work
 from tests.sites import reading
-from tests.spooled import durable, enqueue, entries, make_root, names, parking, states, until
+from tests.spooled import durable, enqueue, entries, names, parking, states, until
 from tests.stored import Gate
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 class Held:

@@ -28,7 +28,6 @@ from tests.spooled import (
     enqueue,
     entries,
     files_left,
-    make_root,
     names,
     parking,
     states,
@@ -36,11 +35,6 @@ from tests.spooled import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 # The end of the app

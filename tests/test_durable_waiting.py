@@ -15,15 +15,10 @@ from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.jobs.spool import Ending
 from tests.running import at_work
 from tests.sites import reading
-from tests.spooled import durable, enqueue, entries, make_root, parking, states, until
+from tests.spooled import durable, enqueue, entries, parking, states, until
 from tests.spooling import Maker, released
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 async def test_a_delayed_job_is_cancelled(root: Path) -> None:

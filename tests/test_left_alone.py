@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +26,6 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     without_syncing(monkeypatch)
     return Clock(monkeypatch)
-
-
-@pytest.fixture
-def maker(on_disk: Storage) -> Iterator[Maker]:
-    maker = Maker(on_disk)
-    yield maker
-    maker.let_go()
 
 
 def test_a_while(clock: Clock) -> None:

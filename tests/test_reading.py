@@ -22,25 +22,13 @@ from starlette_upload_keepalive.spool.layout import MAX_RECORD
 from tests.asgi import file_part, multipart, send_request
 from tests.running import at_work
 from tests.sites import BODY, starlette
-from tests.spooled import durable, enqueue, make_root
+from tests.spooled import durable, enqueue
 from tests.spooling import Maker, claimed, contents, die, inside, released, tree, without_syncing
 
 
 @pytest.fixture(autouse=True)
 def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
     without_syncing(monkeypatch)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
-
-
-@pytest.fixture
-def maker(on_disk: Storage) -> Iterator[Maker]:
-    maker = Maker(on_disk)
-    yield maker
-    maker.let_go()
 
 
 @pytest.fixture

@@ -17,13 +17,6 @@ from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.root import check_root, what_to_do
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "spool"
-    path.mkdir(mode=0o700)
-    return path
-
-
 def mount(monkeypatch: pytest.MonkeyPatch, root: Path, kind: str) -> None:
     """Have the root be on a filesystem of that kind."""
     table = root.parent / "mountinfo"

@@ -25,18 +25,13 @@ from tests.servers import (
     head,
     running,
 )
-from tests.spooled import entries, make_root, names
+from tests.spooled import entries, names
 
 each_kind = pytest.mark.parametrize("kind", SEVERAL)
 
 CLIENTS = 8
 UPLOADS_OF_EACH = 10
 AUTOMATIC = ("read_in_thread", "read_on_loop")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 @contextmanager

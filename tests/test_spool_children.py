@@ -12,7 +12,7 @@ from starlette_upload_keepalive.jobs.record import Standing
 from starlette_upload_keepalive.jobs.spool import Ending
 from starlette_upload_keepalive.spool.disk import Disk
 from tests.owners import PATIENCE, claim_all, line_of, new_job, owning, python, tell
-from tests.spooled import make_root, names, states
+from tests.spooled import names, states
 
 # Finishes a job with a child, and waits before the child moves out of it.
 FINISH = """
@@ -43,11 +43,6 @@ with owning(Path(sys.argv[1])) as spool:
     spool.release(child.record.id, Standing(0))
     print("released", flush=True)
 """
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return make_root(tmp_path)
 
 
 def test_children_are_published_by_the_owner_alone_that_has_their_parent(root: Path) -> None:

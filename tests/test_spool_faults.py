@@ -42,20 +42,6 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "spool"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
-def maker(on_disk: Storage) -> Iterator[Maker]:
-    maker = Maker(on_disk)
-    yield maker
-    maker.let_go()
-
-
-@pytest.fixture
 def broken(root: Path, on_disk: Storage) -> Iterator[tuple[DirectorySpool, FailingDisk]]:
     spool, disk = failing_spool(root)
     spool.open(on_disk)

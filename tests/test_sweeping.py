@@ -33,20 +33,6 @@ def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "spool"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
-def maker(on_disk: Storage) -> Iterator[Maker]:
-    maker = Maker(on_disk)
-    yield maker
-    maker.let_go()
-
-
-@pytest.fixture
 def swept(root: Path, on_disk: Storage) -> Iterator[tuple[DirectorySpool, FailingDisk]]:
     spool, disk = failing_spool(root, keep_done=2, keep_done_seconds=3600)
     spool.open(on_disk)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
 from starlette_upload_keepalive.spool.trust import Trust
@@ -39,13 +37,6 @@ def test_a_disk_that_is_full_has_not_failed() -> None:
         fail(trust, errno.ENOSPC)
     with trust.watched():
         pass
-
-
-@pytest.fixture
-def maker(on_disk: Storage) -> Iterator[Maker]:
-    maker = Maker(on_disk)
-    yield maker
-    maker.let_go()
 
 
 def test_a_sync_that_fails_behind_the_end_of_a_job_is_known_to_who_accepts(

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from starlette_upload_keepalive import JobState
-from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.jobs.record import JobRecord
 from starlette_upload_keepalive.spool.writing import (
     entry_of,
@@ -37,13 +36,6 @@ def disk(tmp_path: Path) -> Iterator[FailingDisk]:
     disk.steps.clear()
     yield disk
     disk.close()
-
-
-@pytest.fixture
-def maker(on_disk: Storage) -> Iterator[Maker]:
-    maker = Maker(on_disk)
-    yield maker
-    maker.let_go()
 
 
 def test_a_new_job(maker: Maker) -> None:
