@@ -34,8 +34,7 @@ import os
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-LONGEST_WAIT = 1_000_000_000
-"""The most seconds that anything may be put off: dates end before long beyond it."""
+from .quantities import LONGEST_WAIT
 
 
 class UploadKeepAliveError(Exception):

@@ -15,10 +15,12 @@ from typing import Any
 import anyio
 from starlette.types import Message, Receive, Scope
 
+from starlette_upload_keepalive.quantities import MIB, check_least
+
 from .events import Hook, Hooks
 from .exceptions import NotRunning, StorageError
 from .files.disk_errors import told_to_the_client
-from .files.storage import MIB, Storage, check_least
+from .files.storage import Storage
 from .files.threads import WorkerThreads
 from .intake import Intake
 from .jobs.event_log import log_events

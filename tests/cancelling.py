@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from starlette_upload_keepalive import Upload, Uploads, detach
 from starlette_upload_keepalive.files import multipart
-from starlette_upload_keepalive.files.storage import MIB
+from starlette_upload_keepalive.quantities import MIB
 from tests.asgi import Part, file_part, in_messages
 from tests.asgi import multipart as encode
 from tests.leak_checks import open_descriptors

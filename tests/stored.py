@@ -15,8 +15,9 @@ import pytest
 from starlette_upload_keepalive import Upload
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.threads import WorkerThreads
+from starlette_upload_keepalive.quantities import MIB
 
 T = TypeVar("T")
 

@@ -18,7 +18,10 @@ ROOT = Path(__file__).parents[1]
 FOLDER = Path(package.__file__).parent
 # From bottom to top: a module may import only those before it.
 ORDER = (
+    "quantities",
     "exceptions",
+    "limits.__init__",
+    "limits.file_match",
     "files.__init__",
     "files.threads",
     "files.change_mark",

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from starlette_upload_keepalive import JobState, Upload, UploadKeepAliveMiddleware, Uploads
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import KIB, MIB
+from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.asgi import (
     BOUNDARY,
     Answer,

@@ -11,7 +11,8 @@ import pytest
 
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import KIB, MIB
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,8 @@ import pytest
 from starlette_upload_keepalive import UploadClosed
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import MIB
 from tests.stored import Gate, assert_empty, count_closings, make_storage
 
 pytestmark = pytest.mark.anyio

@@ -25,7 +25,8 @@ from starlette_upload_keepalive import (
     detach,
 )
 from starlette_upload_keepalive.files.blob import Blob
-from starlette_upload_keepalive.files.storage import KIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import KIB
 from tests.running import AnyHandler, at_work
 from tests.stored import make_upload
 

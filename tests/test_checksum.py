@@ -16,7 +16,8 @@ from starlette_upload_keepalive import Upload, UploadClosed, Uploads, detach
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.checksum import Checksum
 from starlette_upload_keepalive.files.memory_file import MemoryFile
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import MIB
 from tests.stored import CANCELS, Gate, WatchedThreads, assert_empty, cancel, make_upload
 
 pytestmark = pytest.mark.anyio

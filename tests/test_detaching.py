@@ -16,7 +16,8 @@ from starlette.datastructures import Headers, UploadFile
 from starlette_upload_keepalive import Upload, UploadClosed, detach
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import MIB, OpenBlob, Storage
+from starlette_upload_keepalive.files.storage import OpenBlob, Storage
+from starlette_upload_keepalive.quantities import MIB
 
 pytestmark = pytest.mark.anyio
 

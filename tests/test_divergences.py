@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from starlette_upload_keepalive import Upload, UploadAborted, UploadKeepAliveMiddleware
-from starlette_upload_keepalive.files.storage import MIB
+from starlette_upload_keepalive.quantities import MIB
 from tests.asgi import (
     BOUNDARY,
     DISCONNECT,

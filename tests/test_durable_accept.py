@@ -23,7 +23,7 @@ from starlette_upload_keepalive import (
     Upload,
     Uploads,
 )
-from starlette_upload_keepalive.files.storage import MIB
+from starlette_upload_keepalive.quantities import MIB
 from starlette_upload_keepalive.spool.disk import Disk
 from tests.asgi import Answer, file_part, multipart, send_request
 from tests.running import at_work

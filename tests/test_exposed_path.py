@@ -18,7 +18,8 @@ from starlette_upload_keepalive import Upload, UploadClosed, detach
 from starlette_upload_keepalive.files import copying, exposed_path
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import MIB
 from tests.stored import (
     CANCELS,
     Gate,

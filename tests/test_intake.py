@@ -13,8 +13,9 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from starlette_upload_keepalive import Upload, UploadAborted
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.intake import Intake, RequestForm
+from starlette_upload_keepalive.quantities import MIB
 from tests.asgi import BOUNDARY, Part, file_part, multipart
 
 pytestmark = pytest.mark.anyio

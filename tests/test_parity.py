@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from starlette_upload_keepalive import UploadKeepAliveMiddleware
-from starlette_upload_keepalive.files.storage import MIB
+from starlette_upload_keepalive.quantities import MIB
 from tests.asgi import BOUNDARY, STARLETTE, Part, file_part, multipart, send_request
 from tests.forms import BODIES, FORM, against_the_newest, in_loop, ours, starlettes
 

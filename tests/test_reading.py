@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from starlette_upload_keepalive import Upload, UploadTooLarge
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.jobs.record import FileRecord
 from starlette_upload_keepalive.jobs.spool import NewJob
+from starlette_upload_keepalive.quantities import MIB
 from starlette_upload_keepalive.spool import writing
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.layout import MAX_RECORD

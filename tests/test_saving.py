@@ -18,7 +18,8 @@ import pytest
 
 from starlette_upload_keepalive import UploadClosed, detach
 from starlette_upload_keepalive.files import saving
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import MIB
 from tests.stored import CANCELS, Gate, cancel, make_upload, wait_until_idle
 
 pytestmark = pytest.mark.anyio

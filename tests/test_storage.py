@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from starlette_upload_keepalive.files.blob import Blob
-from starlette_upload_keepalive.files.storage import MIB, MemoryBudget, Storage
+from starlette_upload_keepalive.files.storage import MemoryBudget, Storage
+from starlette_upload_keepalive.quantities import MIB
 
 
 def test_a_budget_is_never_overdrawn() -> None:

@@ -13,8 +13,9 @@ from starlette.datastructures import Headers, UploadFile
 
 from starlette_upload_keepalive import Upload, UploadClosed
 from starlette_upload_keepalive.files.blob import Blob
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import let_go_of_all
+from starlette_upload_keepalive.quantities import MIB
 from tests.stored import count_closings, make_upload
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,8 @@ from typing import BinaryIO
 import pytest
 
 from starlette_upload_keepalive import Upload
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import MIB
 from tests.stored import make_upload
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from starlette_upload_keepalive import Upload
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import MIB
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,8 @@ import pytest
 
 from starlette_upload_keepalive import Upload
 from starlette_upload_keepalive.files.blob import Blob
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import MIB
 from tests.stored import CANCELS, Gate, cancel, count_closings, make_upload, wait_until_idle
 
 pytestmark = pytest.mark.anyio

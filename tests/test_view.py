@@ -14,8 +14,9 @@ import pytest
 from starlette_upload_keepalive import UploadClosed
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.chunks import chunks_of
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.view import View
+from starlette_upload_keepalive.quantities import MIB
 from tests.stored import CANCELS, Gate, cancel, content, count_closings, wait_until_idle
 
 pytestmark = pytest.mark.anyio

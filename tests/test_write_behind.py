@@ -16,9 +16,10 @@ from starlette_upload_keepalive.files import write_behind
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.doorbell import Doorbell
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.write_behind import WriteBehind
+from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.stored import PATIENCE, Gate, content, filling, gate_of_writes
 
 pytestmark = pytest.mark.anyio

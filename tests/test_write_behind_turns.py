@@ -11,8 +11,9 @@ from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive.files import write_behind
 from starlette_upload_keepalive.files.doorbell import Doorbell
-from starlette_upload_keepalive.files.storage import KIB, MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.write_behind import WriteBehind
+from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.stored import PATIENCE, Gate, content, filling, gate_of_writes
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .storage import MIB
+from starlette_upload_keepalive.quantities import MIB
 
 # More than a large upload holds at once. It is never touched, so it takes no memory.
 _BLOCK = 8 * MIB

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, cast
 
 from starlette_upload_keepalive.exceptions import UploadClosed
+from starlette_upload_keepalive.quantities import KIB, MIB
 
 from .checksum import Checksum
 from .memory_file import MemoryFile
 from .owner import Owner
 from .private_file import PrivateFile
-from .storage import KIB, MIB, Storage
+from .storage import Storage
 
 # Closing takes the kernel about 0.1 ms per MB; above this the loop would feel it.
 _CLOSE_INLINE = 4 * MIB

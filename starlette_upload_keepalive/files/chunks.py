@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from .storage import MIB
+from starlette_upload_keepalive.quantities import MIB
 
 
 def chunks_of(file: BinaryIO) -> Iterator[bytes]:

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
+from starlette_upload_keepalive.quantities import MIB
+
 from .blob import Blob
-from .storage import MIB
 
 # What copy_file_range(2) says of two filesystems, of one that does not know it, or in a sandbox.
 _NO_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}

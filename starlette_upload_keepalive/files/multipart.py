@@ -12,9 +12,11 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
+from starlette_upload_keepalive.quantities import KIB
+
 from .blob import Blob
 from .disk_errors import told_to_the_client
-from .storage import KIB, Storage
+from .storage import Storage
 from .upload import Origin, Upload, let_go_of_all
 from .write_behind import WriteBehind
 

@@ -8,13 +8,12 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from starlette_upload_keepalive.quantities import MIB, check_least
+
 from .change_mark import marks_tell
 from .filesystem import SpoolAdvice
 from .private_file import PrivateFile
 from .threads import Closer, WorkerThreads
-
-KIB = 1024
-MIB = 1024 * KIB
 
 
 class MemoryBudget:
@@ -167,19 +166,3 @@ class Storage:
     def remove(self, blob: OpenBlob) -> None:
         """Know a blob no more: it was closed."""
         self._blobs.discard(blob)
-
-
-def check_least(name: str, value: object, least: int, unit: str = "") -> None:
-    """Check an option that is a whole number.
-
-    Args:
-        name: The option.
-        value: What was given.
-        least: The least that it may be.
-        unit: What it counts, for the error.
-
-    Raises:
-        ValueError: It is no whole number, or less.
-    """
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} must be {least}{unit} or more, not {value!r}.")

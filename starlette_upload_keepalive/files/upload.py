@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol, SupportsIndex, T
 
 from starlette.datastructures import Headers, UploadFile
 
+from starlette_upload_keepalive.quantities import MIB
+
 from .annotation import FileAnnotation
 from .blob import Blob
 from .chunks import chunks_of
 from .owner import Owner
-from .storage import MIB, Storage
+from .storage import Storage
 from .view import View
 from .whole_file import WholeFile
 from .write_behind import WriteBehind

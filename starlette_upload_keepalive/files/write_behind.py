@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 from anyio.abc import TaskGroup
 
+from starlette_upload_keepalive.quantities import KIB, MIB
+
 from .blob import Batch, Blob
 from .doorbell import Doorbell
 from .owner import Owner
-from .storage import KIB, MIB
 from .threads import WorkerThreads
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette_upload_keepalive.exceptions import ArgumentsTooLarge, ResultTooLarge
-from starlette_upload_keepalive.files.storage import KIB, MIB
+from starlette_upload_keepalive.quantities import KIB, MIB
 
 MAX_ARGUMENTS_SIZE = MIB
 MAX_RESULT_SIZE = 64 * KIB

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette_upload_keepalive.files.storage import KIB
+from starlette_upload_keepalive.quantities import KIB
 
 MAX_ERROR_LENGTH = 4 * KIB
 

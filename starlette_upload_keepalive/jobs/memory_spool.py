@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.owner import Owner
-from starlette_upload_keepalive.files.storage import Storage, check_least
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import Upload
+from starlette_upload_keepalive.quantities import check_least
 
 from .job_state import JobState
 from .record import JobRecord, Standing, handler_key

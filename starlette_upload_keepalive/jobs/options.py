@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
-from starlette_upload_keepalive.files.storage import check_least
+from starlette_upload_keepalive.quantities import check_least, check_seconds
 
-from .retry import Retry, check_seconds
+from .retry import Retry
 
 Start = Literal["end", "response"]
 RunIn = Literal["thread", "loop"]

@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
-from starlette_upload_keepalive.exceptions import LONGEST_WAIT, Discard, RetryLater
+from starlette_upload_keepalive.exceptions import Discard, RetryLater
+from starlette_upload_keepalive.quantities import check_seconds
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
-
-# Any less is 0 in the event loop's clock.
-_LEAST = 1e-9
 
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -107,27 +105,6 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
                 left.extend(reversed(group.exceptions))
         else:
             yield each
-
-
-def check_seconds(name: str, value: object, *, zero: bool) -> None:
-    """Check an option in seconds.
-
-    Args:
-        name: The option.
-        value: What was given.
-        zero: Whether it may be 0.
-
-    Raises:
-        ValueError: It is out of that range, or no number.
-    """
-    if (
-        not isinstance(value, (int, float))
-        or isinstance(value, bool)
-        or not (0 if zero else _LEAST) <= value <= LONGEST_WAIT
-    ):
-        least = "0 seconds or more" if zero else "more than 0 seconds"
-        most = f"and at most {LONGEST_WAIT:,}"
-        raise ValueError(f"{name} must be {least}, {most}, not {value!r}.")
 
 
 def _check_errors(name: str, given: object) -> None:

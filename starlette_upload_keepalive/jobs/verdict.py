@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from starlette_upload_keepalive.exceptions import Discard, ProcessDied, RetryLater
+from starlette_upload_keepalive.quantities import check_seconds
 
 from .attempt import Stopped
 from .job import Job
 from .job_state import JobState
-from .retry import check_seconds, verb_in
+from .retry import verb_in
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from starlette_upload_keepalive.exceptions import SpoolUnusable
-from starlette_upload_keepalive.files.storage import Storage, check_least
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.jobs.job_state import JobState
 from starlette_upload_keepalive.jobs.record import (
     NewerFormat,
@@ -27,6 +27,7 @@ from starlette_upload_keepalive.jobs.spool import (
     NewJob,
     WaitingJob,
 )
+from starlette_upload_keepalive.quantities import check_least
 
 from .catalog import Catalog
 from .disk import Disk

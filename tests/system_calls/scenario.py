@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from starlette_upload_keepalive import JobState
-from starlette_upload_keepalive.files.storage import MIB, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import let_go_of_all
 from starlette_upload_keepalive.jobs.record import JobRecord, Standing
 from starlette_upload_keepalive.jobs.spool import Ending, NewJob
+from starlette_upload_keepalive.quantities import MIB
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from tests.owners import claim_all, new_blobs, new_record, owning
 from tests.spooled import entries, names

@@ -1,0 +1,1 @@
+"""What may come in: how much, how fast, and of which kind."""
