@@ -6,6 +6,13 @@
     ├── UploadClosed          (ValueError)       the upload's owner has let go of it
     ├── UploadChanged                            its bytes were changed where it was saved to
     ├── UploadAborted         (ClientDisconnect) the client left before its body was complete
+    ├── UploadRefused         (HTTPException)    a limit of the app refuses an upload
+    │   ├── FileTooLarge                         413: a file is larger than it may be
+    │   ├── RequestTooLarge                      413: the body is
+    │   ├── UnsupportedFileType                  415: the field takes no such files
+    │   ├── UploadTooSlow                        408: the client sends nothing, or too little
+    │   ├── TooManyUploads                       503: as many as may be are being received
+    │   └── TooManyJobs                          503: as many as may be wait to be done
     ├── StorageError          (HTTPException)    500: the bytes of an upload can't be stored
     │   ├── StorageFull                          507: no space is left for them
     │   ├── TooManyOpenFiles                     503: no file handle is left for them
@@ -30,11 +37,15 @@ A malformed body raises Starlette's own ``MultiPartException`` (an
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from .quantities import LONGEST_WAIT
+
+# A client may choose it.
+_LONGEST_FIELD = 100
 
 
 class UploadKeepAliveError(Exception):
@@ -78,6 +89,86 @@ class UploadAborted(UploadKeepAliveError, ClientDisconnect, HTTPException):
 
     def __init__(self) -> None:
         HTTPException.__init__(self, 499, "The client disconnected during the upload.")
+
+
+class UploadRefused(UploadKeepAliveError, HTTPException):
+    """Base of what is raised when a limit of the app refuses an upload.
+
+    Handle it with ``@app.exception_handler(UploadRefused)`` to answer in a form of your own.
+    """
+
+    def __init__(self, status_code: int, detail: str, retry_after: int | None = None) -> None:
+        headers = None if retry_after is None else {"Retry-After": str(retry_after)}
+        HTTPException.__init__(self, status_code, detail, headers)
+
+
+class FileTooLarge(UploadRefused):
+    """Raised when a file is larger than it may be (413).
+
+    Args:
+        field: The form field it came in.
+        max_size: The bytes that it may have.
+    """
+
+    def __init__(self, field: str | None, max_size: int) -> None:
+        super().__init__(
+            413, f"The file{_of(field)} is too large: it may have {max_size:,} bytes at most."
+        )
+        self.field: str | None = field
+        self.max_size: int = max_size
+
+
+class RequestTooLarge(UploadRefused):
+    """Raised when a body is larger than it may be (413).
+
+    Args:
+        max_size: The bytes that it may have.
+    """
+
+    def __init__(self, max_size: int) -> None:
+        super().__init__(413, f"The request is too large: it may have {max_size:,} bytes at most.")
+        self.max_size: int = max_size
+
+
+class UnsupportedFileType(UploadRefused):
+    """Raised when a form field takes no files of a media type (415).
+
+    Args:
+        field: The form field.
+        taken: Patterns of the media types that it takes.
+        why: What is wrong with the file; None for the type that it is declared as.
+    """
+
+    def __init__(self, field: str | None, taken: Sequence[str], why: str | None = None) -> None:
+        why = why or f"is of a type that is not taken. It may be {' or '.join(taken)}"
+        super().__init__(415, f"The file{_of(field)} {why}.")
+        self.field: str | None = field
+        self.taken: Sequence[str] = taken
+
+
+class UploadTooSlow(UploadRefused):
+    """Raised when a client sends nothing for too long, or too little (408).
+
+    Args:
+        why: Which of them, as a sentence.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(408, f"The upload is too slow. {why}")
+
+
+class TooManyUploads(UploadRefused):
+    """Raised when as many forms are being received as may be (503)."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "Too many uploads at once. Try again in a moment.", 1)
+
+
+class TooManyJobs(UploadRefused):
+    """Raised when as many jobs as may be are not done yet (503)."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "Too many uploads wait to be worked on. Try again later.", 10)
 
 
 class StorageError(UploadKeepAliveError, HTTPException):
@@ -201,3 +292,7 @@ class Discard(UploadKeepAliveError):
     def __init__(self, reason: str) -> None:
         self.reason: str = str(reason)  # what was caught is often given as it is
         super().__init__(self.reason)
+
+
+def _of(field: str | None) -> str:
+    return "" if field is None else f" of the field {field[:_LONGEST_FIELD]!r}"

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from contextvars import Context, copy_context
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect
 
-from .exceptions import StorageError, UploadAborted
+from .admission import Admission
+from .exceptions import StorageError, UploadAborted, UploadRefused
 from .files.multipart import FormItems, MultipartReader
-from .files.storage import Storage
 from .files.upload import Upload, let_go_of_all
 from .jobs.job import Job
 from .jobs.stage import Stage
+from .limits.field_limits import FileRule, FormLimits
 
 SCOPE_KEY = "starlette_upload_keepalive"
 """Where the middleware leaves the intake in the ASGI scope."""
 
+_SERVER_ERROR = 500
 _CANCELLED = "The form was cancelled while it was being parsed."
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
@@ -34,25 +37,38 @@ class RequestForm(FormData):
         """Do nothing: the intake closes the files (divergence 6)."""
 
 
+@dataclass(frozen=True, eq=False)
+class Taker:
+    """An app's uploads, as an intake sees them.
+
+    Attributes:
+        rules_on: Returns what files may be in requests of a path.
+        on_parsed: Called with the intake and the path once the form is complete.
+    """
+
+    rules_on: Callable[[str], Iterable[FileRule]]
+    on_parsed: Callable[[Intake, str], None]
+
+
 class Intake:
     """What one request brings in. It lives in the ASGI scope.
 
     Make it in the task and the context that the request is served in.
 
     Args:
-        storage: Where files are to live.
+        admission: What takes its form in, or refuses it.
         method: The method of the request.
         path: Its path, as the app routes it.
-        on_parsed: Called with the intake and the path once the form is complete.
+        taker: The uploads of the app.
         submits: Whether jobs are likely to be submitted.
     """
 
     def __init__(
         self,
-        storage: Storage,
+        admission: Admission,
         method: str,
         path: str,
-        on_parsed: Callable[[Intake, str], None],
+        taker: Taker,
         *,
         submits: bool = True,
     ) -> None:
@@ -60,26 +76,26 @@ class Intake:
         self.uploads: list[Upload] = []
         self.stage: Stage = Stage(submits=submits)
         self.context: Context = copy_context()
-        self._on_parsed = {on_parsed: path}
-        self._storage = storage
+        self._takers = {taker: path}
+        self._admission = admission
         self._form: RequestForm | None = None
         self._failure: Exception | None = None
         self._begun = self._is_parsing = False
         self._parsed: anyio.Event | None = None  # only where somebody waits for it
         self._ended = False
 
-    def join(self, on_parsed: Callable[[Intake, str], None], path: str) -> None:
-        """Have a middleware further in told, too, when the form is complete.
+    def join(self, taker: Taker, path: str) -> None:
+        """Have the files taken by the app of a middleware further in, too.
 
         Args:
-            on_parsed: Called with the intake and the path, if it is not known yet.
+            taker: The uploads of that app.
             path: The path of the request, as the app in there routes it.
         """
-        if on_parsed in self._on_parsed:
+        if taker in self._takers:
             return
-        self._on_parsed[on_parsed] = path
+        self._takers[taker] = path
         if self._form is not None:  # a middleware in between has asked for it
-            on_parsed(self, path)
+            taker.on_parsed(self, path)
 
     async def form(
         self,
@@ -99,6 +115,7 @@ class Intake:
 
         Raises:
             MultiPartException: The body is malformed, incomplete or above a limit.
+            UploadRefused: It is more than the app takes (divergence 2).
             StorageError: A file can't be stored (divergence 3).
             UploadAborted: The client has gone (divergence 4).
 
@@ -121,31 +138,54 @@ class Intake:
                         self._parsed.set()
                 self._keep(items)
                 self._form = RequestForm(items)
-                for on_parsed, path in self._on_parsed.items():
-                    on_parsed(self, path)
+                for taker, path in self._takers.items():
+                    taker.on_parsed(self, path)
             return self._form
 
     async def _parse(
-        self, content_type: str, stream: AsyncGenerator[bytes, None], **limits: Any
+        self,
+        content_type: str,
+        stream: AsyncGenerator[bytes, None],
+        *,
+        size: int | None,
+        **limits: Any,
     ) -> FormItems:
-        reader = MultipartReader(
-            content_type,
-            storage=self._storage,
-            owner=f"the request {self.request}",
-            origin=self.stage,
-            **limits,
-        )
+        reception = None
         try:
+            reception = await self._admission.admit(size)
+            reader = MultipartReader(
+                content_type,
+                storage=self._admission.storage,
+                reception=reception,
+                limits=self._limits_of_files(),
+                owner=f"the request {self.request}",
+                origin=self.stage,
+                **limits,
+            )
             return await reader.read(stream)
         except ClientDisconnect as error:
             logger.info("Upload aborted: the client left during %s.", self.request)
             self._failure = UploadAborted()
             raise self._failure from error
         except Exception as error:
-            if isinstance(error, StorageError):  # divergence 3
-                logger.exception("An upload of %s could not be stored.", self.request)
+            self._log(error)
             self._failure = error
             raise
+        finally:
+            if reception is not None:
+                self._admission.leave(reception)
+
+    def _limits_of_files(self) -> FormLimits:
+        rules = [rule for taker, path in self._takers.items() for rule in taker.rules_on(path)]
+        return FormLimits(rules, self._admission.limits.max_file_size)
+
+    def _log(self, error: Exception) -> None:
+        if isinstance(error, StorageError) and error.__cause__ is not None:  # divergence 3
+            logger.error("An upload of %s could not be stored.", self.request, exc_info=error)
+        elif isinstance(error, (UploadRefused, StorageError)):
+            # What is wrong with a server is for its operator to see, what with a client is not.
+            level = logging.WARNING if error.status_code >= _SERVER_ERROR else logging.INFO
+            logger.log(level, "An upload of %s was refused: %s", self.request, error.detail)
 
     def _keep(self, items: FormItems) -> None:
         uploads = [value for _, value in items if isinstance(value, Upload)]

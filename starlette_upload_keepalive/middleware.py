@@ -119,7 +119,7 @@ class UploadKeepAliveMiddleware:
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Another of these stands further out, and owns the request's files."""
         intake: Intake = scope[SCOPE_KEY]
-        intake.join(self.uploads._stage_selected, route_path(scope))
+        intake.join(self.uploads._taker, route_path(scope))
         await self.app(scope, receive, send)
 
 

@@ -6,9 +6,10 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from starlette.types import Message, Receive, Scope
 
 from starlette_upload_keepalive.quantities import MIB, check_least
 
+from .admission import Admission
 from .events import Hook, Hooks
 from .exceptions import NotRunning, StorageError
 from .files.disk_errors import told_to_the_client
 from .files.storage import Storage
 from .files.threads import WorkerThreads
-from .intake import Intake
+from .intake import Intake, Taker
 from .jobs.event_log import log_events
 from .jobs.handler import Handler
 from .jobs.history import JobHistory
@@ -34,6 +36,8 @@ from .jobs.runner import Runner
 from .jobs.spool import Spool
 from .jobs.stage import NOT_RUNNING
 from .jobs.stats import Stats
+from .limits.field_limits import FieldLimits, FileRule
+from .limits.limits import Limits
 
 # They wait for the disk: many at once share its time.
 _SPOOL_THREADS = 64
@@ -66,6 +70,8 @@ class Uploads(HandlerRegistry):
         job_history: How many jobs that are done are remembered.
         keep_failed: How many of those that failed keep their files, for
             ``uploads.jobs.retry``. They are let go of at shutdown.
+        limits: How much may come in, over all requests; the defaults if None.
+        fields: What the files of single form fields may be.
         spool: Where accepted jobs and their bytes are kept until they are done, such as
             a `DirectorySpool`, so that they outlive the process; in memory if None.
         hooks: Who is told what happens to jobs; the log by default. Name
@@ -93,6 +99,8 @@ class Uploads(HandlerRegistry):
         grace_period: float = 30.0,
         job_history: int = 1000,
         keep_failed: int = 0,
+        limits: Limits | None = None,
+        fields: Sequence[FieldLimits] = (),
         spool: Spool | None = None,
         hooks: Sequence[Hook] = (log_events,),
     ) -> None:
@@ -108,6 +116,7 @@ class Uploads(HandlerRegistry):
             raise ValueError("keep_failed is for jobs in memory: a spool keeps all that fail.")
         if not 0 <= grace_period < math.inf:
             raise ValueError(f"grace_period must be 0 seconds or more, not {grace_period!r}.")
+        limits = limits or Limits()
         if directory is None:
             # It is found by writing a file: not to be tried first with no descriptor left.
             with suppress(FileNotFoundError):  # there is none; small files need none
@@ -118,6 +127,8 @@ class Uploads(HandlerRegistry):
             directory=directory,
             io_threads=io_threads,
             sha256=sha256,
+            max_open_files=limits.max_open_files,
+            min_free_space=limits.min_free_space,
         )
         keep = None if spool is None else self._keep_jobs
         super().__init__(
@@ -137,6 +148,9 @@ class Uploads(HandlerRegistry):
         self._handler_tasks = handler_tasks
         self._grace_period = grace_period
         self._runner: Runner | None = None
+        self._admission = Admission(limits, self.storage, self._pending_jobs)
+        self._field_rules = [each.rule for each in fields]
+        self._taker = Taker(self._rules_on, self._stage_selected)
         self._intakes: set[Intake] = set()
         self._told_no_runner = False
 
@@ -239,10 +253,10 @@ class Uploads(HandlerRegistry):
     def _open_intake(self, scope: Scope) -> Intake:
         """Begin to take in what a request brings. The caller ends it."""
         intake = Intake(
-            self.storage,
+            self._admission,
             scope["method"],
             route_path(scope),
-            self._stage_selected,
+            self._taker,
             submits=bool(self._handlers),
         )
         self._intakes.add(intake)
@@ -260,6 +274,16 @@ class Uploads(HandlerRegistry):
         finally:
             if self._runner is not None:
                 self._runner.notice()
+
+    def _rules_on(self, path: str) -> Iterator[FileRule]:
+        """Return what files may be in requests of a path."""
+        for rule in chain(self._field_rules, self._handler_rules):
+            if rule.files.is_on(path):
+                yield rule
+
+    def _pending_jobs(self) -> int:
+        """How many jobs are not done, here or in the spool."""
+        return max(self._history.pending, 0 if self._spool is None else self._spool.backlog)
 
     def _stage_selected(self, intake: Intake, path: str) -> None:
         """Stage the jobs of all handlers that run by themselves for a form's files."""

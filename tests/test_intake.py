@@ -12,9 +12,10 @@ import pytest
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
-from starlette_upload_keepalive import Upload, UploadAborted
+from starlette_upload_keepalive import Limits, Upload, UploadAborted
+from starlette_upload_keepalive.admission import Admission
 from starlette_upload_keepalive.files.storage import Storage
-from starlette_upload_keepalive.intake import Intake, RequestForm
+from starlette_upload_keepalive.intake import Intake, RequestForm, Taker
 from starlette_upload_keepalive.quantities import MIB
 from tests.asgi import BOUNDARY, Part, file_part, multipart
 
@@ -32,13 +33,18 @@ async def not_to_be_read() -> AsyncGenerator[bytes, None]:
     yield pytest.fail("The body was read again.")
 
 
+def taker(on_parsed: Callable[[Intake, str], None]) -> Taker:
+    return Taker(lambda path: [], on_parsed)
+
+
 def ignored(intake: Intake, path: str) -> None: ...
 
 
 def make_intake(
     on_parsed: Callable[[Intake, str], None] = ignored, storage: Storage | None = None
 ) -> Intake:
-    return Intake(storage or Storage(), "POST", "/photos", on_parsed)
+    admission = Admission(Limits(), storage or Storage())
+    return Intake(admission, "POST", "/photos", taker(on_parsed))
 
 
 def telling(told: list[tuple[Intake, str]]) -> Callable[[Intake, str], None]:
@@ -110,13 +116,9 @@ async def test_a_file_that_fails_to_close_keeps_no_other_open(bad: int) -> None:
 async def test_those_who_join_are_told_once_each() -> None:
     told: list[str] = []
 
-    def first(_: Intake, path: str) -> None:
-        told.append(f"first {path}")
-
-    def second(_: Intake, path: str) -> None:
-        told.append(f"second {path}")
-
-    intake = make_intake(first)
+    first = taker(lambda _, path: told.append(f"first {path}"))
+    second = taker(lambda _, path: told.append(f"second {path}"))
+    intake = Intake(Admission(Limits(), Storage()), "POST", "/photos", first)
     intake.join(second, "/inner")
     intake.join(second, "/inner")
     intake.join(first, "/inner")
@@ -130,7 +132,7 @@ async def test_one_who_joins_after_the_form_was_parsed_is_told_too() -> None:
     told: list[tuple[Intake, str]] = []
     intake = make_intake()
     await intake.form(CONTENT_TYPE, chunks(multipart(Part("a"))))
-    intake.join(telling(told), "/inner")
+    intake.join(taker(telling(told)), "/inner")
     assert told == [(intake, "/inner")]
     intake.end()
 

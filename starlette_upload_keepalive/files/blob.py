@@ -108,13 +108,7 @@ class Blob:
         try:
             file.unlink()
         finally:
-            self._close_file(file)
-
-    def _close_file(self, file: PrivateFile) -> None:
-        if self.size <= _CLOSE_INLINE:
-            file.close()
-        else:
-            self.storage.closer.close(file.close)
+            self.storage.close_file(file, later=self.size > _CLOSE_INLINE)
 
     # Filling
 
@@ -157,6 +151,7 @@ class Blob:
         """
         if self._file is None:
             self._file = self.storage.create_file()
+        self.storage.check_space(self._file)
         self._file.write(batch)
         self._give_memory_back()  # only now: until here what was collected was in it
         if self.storage.sha256:
@@ -211,6 +206,7 @@ class Blob:
 
     def adopt(self, file: PrivateFile, size: int) -> None:
         """Take over a file that holds all the bytes."""
+        self.storage.open_files.add()
         self._on_disk = True
         self._file = file
         self.size = size

@@ -12,6 +12,8 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
+from starlette_upload_keepalive.limits.field_limits import UNLIMITED, FormLimits
+from starlette_upload_keepalive.limits.reception import Reception
 from starlette_upload_keepalive.quantities import KIB
 
 from .blob import Blob
@@ -48,8 +50,9 @@ class MultipartReader:
 
     Args:
         content_type: The request's.
-        size: The bytes of the body, if they are known.
         storage: Where files are to live.
+        reception: How the body comes in; without limits if None.
+        limits: What its files may be; anything if None.
         owner: Who owns the uploads, for people.
         origin: What can veto the uploads' jobs.
         max_files: The most file parts.
@@ -61,8 +64,9 @@ class MultipartReader:
         self,
         content_type: str,
         *,
-        size: int | None = None,
         storage: Storage,
+        reception: Reception | None = None,
+        limits: FormLimits | None = None,
         owner: str,
         origin: Origin | None = None,
         max_files: float = 1000,
@@ -70,8 +74,9 @@ class MultipartReader:
         max_part_size: int = 1024 * 1024,
     ) -> None:
         self._content_type = content_type
-        self._size = size
         self._storage = storage
+        self._reception = Reception() if reception is None else reception
+        self._limits = FormLimits() if limits is None else limits
         self._owner = owner
         self._origin = origin
         self._max_files = max_files
@@ -87,6 +92,7 @@ class MultipartReader:
 
         # The part that is being read
         self._blob: Blob | None = None  # None for a part that is no file
+        self._allowance = UNLIMITED
         self._field_name = ""
         self._field_data = bytearray()
         self._disposition: bytes | None = None
@@ -105,18 +111,25 @@ class MultipartReader:
 
         Raises:
             MultiPartException: The body is malformed, incomplete or above a limit.
+            UploadRefused: It is more than the app takes, or comes too slowly.
             StorageError: A file can't be stored: no space or no handle is left, or
                 the directory is gone.
 
         Cancellation: every upload is closed, as after every error.
         """
         try:
-            parser = self._parser()
-            async with WriteBehind(self._storage.threads, size=self._size) as behind:
-                async for data in stream:
-                    parser.write(data)
-                    if self._unwritten or (self._blob is not None and behind.is_due(self._blob)):
-                        await self._write_out(behind)
+            parser, reception = self._parser(), self._reception
+            async with WriteBehind(
+                self._storage.threads, size=reception.size, waiting=reception.at_rest
+            ) as behind:
+                with reception:
+                    async for data in stream:
+                        reception.take(data)
+                        parser.write(data)
+                        if self._unwritten or (
+                            self._blob is not None and behind.is_due(self._blob)
+                        ):
+                            await self._write_out(behind)
                 parser.finalize()
                 if not self._complete:
                     raise MultiPartException(INCOMPLETE)  # noqa: TRY301 - divergence 1
@@ -223,12 +236,16 @@ class MultipartReader:
             raise MultiPartException(
                 f"Too many files. Maximum number of files is {self._max_files}."
             )
+        headers = Headers(raw=self._part_headers)
+        self._allowance = self._limits.of(self._field_name, headers)
+        if self._allowance.instead and filename:  # else it may be a file input that was left blank
+            raise self._allowance.refusal(self._field_name)
         self._blob = Blob(self._storage)
         upload = Upload(
             self._blob,
             owner=self._owner,
             filename=filename,
-            headers=Headers(raw=self._part_headers),
+            headers=headers,
             field_name=self._field_name,
             origin=self._origin,
         )
@@ -236,6 +253,8 @@ class MultipartReader:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._blob is not None:
+            if self._blob.size + end - start > self._allowance.max_size:
+                raise self._allowance.refusal(self._field_name)
             if _VIEW <= end - start < len(data) and type(data) is bytes:
                 self._blob.append(memoryview(data)[start:end])
             else:

@@ -12,6 +12,8 @@ from starlette_upload_keepalive.quantities import MIB, check_least
 
 from .change_mark import marks_tell
 from .filesystem import SpoolAdvice
+from .free_space import FreeSpace
+from .open_files import OpenFiles
 from .private_file import PrivateFile
 from .threads import Closer, WorkerThreads
 
@@ -72,6 +74,9 @@ class Storage:
         io_threads: How many worker threads may read and write at once; None
             shares anyio's forty with sync endpoints, for a storage of one file.
         sha256: Hash files on disk while they are written.
+        max_open_files: How many of the larger ones may be open at once; half of
+            what the process may open if None.
+        min_free_space: The bytes that are to stay free where they lie.
 
     Raises:
         ValueError: A number is no whole number or too small, or the directory
@@ -86,6 +91,8 @@ class Storage:
         directory: str | Path | None = None,
         io_threads: int | None = 8,
         sha256: bool = False,
+        max_open_files: int | None = None,
+        min_free_space: int = 0,
     ) -> None:
         check_least("memory_max_size", memory_max_size, 0, " bytes")
         check_least("memory_budget", memory_budget, 0, " bytes")
@@ -97,6 +104,8 @@ class Storage:
             raise ValueError(f"directory {str(directory)!r} can't be written: allow this user to.")
         self.memory_max_size = memory_max_size
         self.memory: MemoryBudget = MemoryBudget(memory_budget)
+        self.open_files: OpenFiles = OpenFiles(max_open_files)
+        self.free_space: FreeSpace = FreeSpace(min_free_space)
         self.threads: WorkerThreads = WorkerThreads(io_threads)
         self.closer: Closer = Closer()
         self.sha256: bool = sha256
@@ -132,7 +141,33 @@ class Storage:
         directory = self.directory
         if self._directory is None:
             self.advice.default_used(directory)
-        return PrivateFile.create(directory)
+        self.open_files.take()
+        try:
+            return PrivateFile.create(directory)
+        except BaseException:
+            self.open_files.give_back()
+            raise
+
+    def close_file(self, file: PrivateFile, *, later: bool) -> None:
+        """Close the file of a blob.
+
+        Args:
+            file: The file, created here or adopted.
+            later: Have a thread close it, which takes the time.
+        """
+        self.open_files.give_back()
+        if later:
+            self.closer.close(file.close)
+        else:
+            file.close()
+
+    def check_space(self, file: PrivateFile) -> None:
+        """See that enough is free for a file that is about to grow. Blocks.
+
+        Raises:
+            OSError: Less is free than has to stay free (ENOSPC).
+        """
+        self.free_space.check(file.fileno(), self.directory)
 
     def marks_tell(self, file: PrivateFile) -> bool:
         """Return whether it would be seen if the user changed one of our files. Blocks once.

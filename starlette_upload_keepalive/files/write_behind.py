@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import queue
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from traceback import clear_frames
 from types import TracebackType
@@ -55,10 +56,18 @@ class WriteBehind:
             while there is something to write, and left when others want one.
         size: How many bytes may come, if that is known. Few are not worth the
             preparation: those that belong on disk all the same are waited for.
+        waiting: Entered while more can't be taken because the disk is slower.
     """
 
-    def __init__(self, threads: WorkerThreads, *, size: int | None = None) -> None:
+    def __init__(
+        self,
+        threads: WorkerThreads,
+        *,
+        size: int | None = None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._threads = threads
+        self._waiting = waiting
         self._tasks: TaskGroup | None = None
         if size is None or size > _FEW:
             self._tasks = anyio.create_task_group()
@@ -136,7 +145,8 @@ class WriteBehind:
         if self._tasks is None:
             batch = blob.take_batch()
             try:
-                await self._threads.run(partial(blob.write_batch, batch), let_go=owner.let_go)
+                with self._waiting():
+                    await self._threads.run(partial(blob.write_batch, batch), let_go=owner.let_go)
             except Exception as error:
                 _forget(error, batch)
                 raise
@@ -152,7 +162,8 @@ class WriteBehind:
             signal = self._signal()
             self._waits = True
             if self._under_way >= most:  # perhaps the thread was done before it saw us wait
-                await signal.wait()
+                with self._waiting():
+                    await signal.wait()
             self._waits = False
         self._raise_failure()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from starlette.datastructures import UploadFile
 
 from starlette_upload_keepalive.events import Hooks, JobSubmitted
-from starlette_upload_keepalive.exceptions import NotAccepted, NotDurable, NotRunning
+from starlette_upload_keepalive.exceptions import FileTooLarge, NotAccepted, NotDurable, NotRunning
 from starlette_upload_keepalive.files.disk_errors import told_to_the_client
 from starlette_upload_keepalive.files.upload import Upload
 
@@ -102,6 +102,7 @@ class Handler(Generic[F, D, P, R]):
         Raises:
             TypeError: It is no `Upload`, or the arguments don't fit or are not JSON.
             UploadClosed: The owner has let go of it.
+            FileTooLarge: It has more bytes than the handler's ``max_size``.
             NotAccepted: The request was answered with an error, or the upload vetoed.
             NotRunning: It is to start at once, and no runner is there.
             NotDurable: It is to start at once, and be kept in a durable spool: `enqueue` it.
@@ -119,6 +120,7 @@ class Handler(Generic[F, D, P, R]):
         Raises:
             TypeError: As for `submit`.
             UploadClosed: As for `submit`.
+            FileTooLarge: As for `submit`.
             NotRunning: No runner is there.
             NotDurable: The spool is durable: `enqueue` it.
         """
@@ -139,6 +141,7 @@ class Handler(Generic[F, D, P, R]):
         Raises:
             TypeError: As for `submit`.
             UploadClosed: As for `submit`.
+            FileTooLarge: As for `submit`.
             NotRunning: No runner is there.
             StorageError: It can't be kept.
 
@@ -274,7 +277,13 @@ class Handler(Generic[F, D, P, R]):
                     f"{self.name} takes {'a list of uploads' if self._many else 'an Upload'}, "
                     f"not {type(upload).__name__}. {self._advice(upload)}"
                 )
+            self._check_size(upload)
         return uploads
+
+    def _check_size(self, upload: Upload) -> None:
+        most = self.options.max_size
+        if most is not None and upload._view.blob.size > most:
+            raise FileTooLarge(upload.field_name, most)
 
     def _advice(self, given: object) -> str:
         if isinstance(given, UploadFile):

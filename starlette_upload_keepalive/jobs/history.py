@@ -37,6 +37,11 @@ class JobHistory:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    @property
+    def pending(self) -> int:
+        """How many of the known jobs are not done."""
+        return len(self._jobs) - len(self._done)
+
     def counts(self) -> dict[JobState, int]:
         """Count the jobs by state: those not done as they are now, the others ever since."""
         counts = dict.fromkeys(JobState, 0)

@@ -105,6 +105,12 @@ class MemorySpool:
                 wanted.append(job)
         return wanted
 
+    @property
+    def backlog(self) -> int:
+        """How many jobs wait."""
+        with self._lock:
+            return sum(job.is_waiting for job in self._jobs.values())
+
     def claim(self, job: WaitingJob) -> ClaimedJob | None:
         """Make a job ours; None if another was faster."""
         with self._lock:

@@ -30,6 +30,7 @@ class HandlerOptions:
         timeout: The seconds that an attempt may take; no limit if None.
         max_concurrency: How many of its jobs run at once; no limit of its own if None.
         priority: From -5 to 5. Each step up gets twice the turns.
+        max_size: The bytes that its uploads may have; no limit of its own if None.
         on_crash: Whether it is tried again when its process has ended while it ran.
         on_success: Called with the job once it has succeeded.
         on_error: Called with the job and the error once it has failed.
@@ -44,6 +45,7 @@ class HandlerOptions:
     timeout: float | None = None
     max_concurrency: int | None = None
     priority: int = 0
+    max_size: int | None = None
     on_crash: OnCrash = "retry"
     on_success: Callable[[Any], object] | None = None
     on_error: Callable[[Any, BaseException], object] | None = None
@@ -67,6 +69,8 @@ class HandlerOptions:
             check_seconds("timeout", self.timeout, zero=False)
         if self.max_concurrency is not None:
             check_least("max_concurrency", self.max_concurrency, 1)
+        if self.max_size is not None:
+            check_least("max_size", self.max_size, 1, " bytes")
         if type(self.priority) is not int or abs(self.priority) > MAX_PRIORITY:
             raise ValueError(
                 f"priority must be from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {self.priority!r}."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, overload
 
 from starlette_upload_keepalive.events import Hooks
+from starlette_upload_keepalive.limits.field_limits import FileRule
 
 from .callbacks import OnError, OnSuccess
 from .decorator import HandlerDecorator, ManyHandlerDecorator
@@ -38,6 +39,7 @@ class HandlerRegistry:
         keep: Keep | None,
     ) -> None:
         self._handlers: dict[str, AnyHandler] = {}
+        self._handler_rules: list[FileRule] = []
         self._history = history
         self._hooks = hooks
         self._publish = publish
@@ -58,6 +60,7 @@ class HandlerRegistry:
         timeout: float | None = None,
         max_concurrency: int | None = None,
         priority: int = 0,
+        max_size: int | None = None,
         on_crash: OnCrash = "retry",
         on_success: OnSuccess | None = None,
         on_error: OnError | None = None,
@@ -78,6 +81,7 @@ class HandlerRegistry:
         timeout: float | None = None,
         max_concurrency: int | None = None,
         priority: int = 0,
+        max_size: int | None = None,
         on_crash: OnCrash = "retry",
         on_success: OnSuccess | None = None,
         on_error: OnError | None = None,
@@ -97,6 +101,7 @@ class HandlerRegistry:
         timeout: float | None = None,
         max_concurrency: int | None = None,
         priority: int = 0,
+        max_size: int | None = None,
         on_crash: OnCrash = "retry",
         on_success: OnSuccess | None = None,
         on_error: OnError | None = None,
@@ -127,6 +132,8 @@ class HandlerRegistry:
             max_concurrency: How many of its jobs run at once.
             priority: From -5 to 5: each step up gets twice the turns when
                 handlers wait for a thread or a task.
+            max_size: The bytes that a file may have. One of its field that has more is
+                refused with 413 while it arrives, as is a larger one by ``submit``.
             on_crash: Whether it is tried again when its process has ended while it ran:
                 with a durable spool. "retry": at most three times, or as often as
                 ``retry`` says. "fail": never.
@@ -146,6 +153,7 @@ class HandlerRegistry:
             timeout=timeout,
             max_concurrency=max_concurrency,
             priority=priority,
+            max_size=max_size,
             on_crash=on_crash,
             on_success=on_success,
             on_error=on_error,
@@ -166,6 +174,8 @@ class HandlerRegistry:
             if handler.name in self._handlers:
                 raise ValueError(f"A handler {handler.name!r} is registered: give one a name=.")
             self._handlers[handler.name] = handler
+            if selection is not None and max_size is not None:
+                self._handler_rules.append(FileRule(selection.files, max_size))
             return handler
 
         return register

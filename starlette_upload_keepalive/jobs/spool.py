@@ -252,6 +252,11 @@ class Spool(Protocol):
         """
         ...
 
+    @property
+    def backlog(self) -> int:
+        """How many jobs waited when that was last asked: with too many, no more are taken in."""
+        ...
+
     def claim(self, job: WaitingJob) -> ClaimedJob | None:
         """Make a job ours; None if another was faster, or it can't be read."""
         ...

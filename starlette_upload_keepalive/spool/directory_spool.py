@@ -117,6 +117,7 @@ class DirectorySpool:
         self._trust = Trust()
         self._obstacles = Obstacles(self.root)
         self._left_alone = LeftAlone()
+        self.backlog: int = 0
         self._closing = threading.Lock()
         self._is_closing = False
         self._catalog = Catalog(self._disk)
@@ -306,7 +307,9 @@ class DirectorySpool:
         """Return the jobs that may be claimed, the earliest of each handler."""
         waiting: list[WaitingJob] = []
         found = Counter[str]()
-        for name in sorted(self._disk.names(READY)):
+        names = sorted(self._disk.names(READY))
+        self.backlog = len(names)
+        for name in names:
             _, key = glance(name)
             if found[key] == most or name in self._left_alone:
                 continue

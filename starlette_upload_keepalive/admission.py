@@ -1,0 +1,83 @@
+"""Which forms are taken in: decided before anything of their bodies is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from .exceptions import (
+    RequestTooLarge,
+    StorageFull,
+    TooManyJobs,
+    TooManyOpenFiles,
+    TooManyUploads,
+)
+from .files.disk_errors import told_to_the_client
+from .files.storage import Storage
+from .limits.limits import Limits
+from .limits.reception import Reception
+
+
+class Admission:
+    """Takes forms in, or refuses them before anything of their bodies is read.
+
+    Args:
+        limits: How much may come in.
+        storage: Where files are to live.
+        pending_jobs: Tells how many jobs are not done.
+    """
+
+    def __init__(
+        self, limits: Limits, storage: Storage, pending_jobs: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.limits = limits
+        self.storage = storage
+        self._pending_jobs = pending_jobs
+        self._max_size = math.inf if limits.max_request_size is None else limits.max_request_size
+        self._receiving = set[Reception]()
+
+    async def admit(self, size: int | None) -> Reception:
+        """Take a form in. The caller lets it `leave` once it has been received, or not.
+
+        Args:
+            size: The bytes of its body, if they are known.
+
+        Raises:
+            UploadRefused: It is too large, or too much is going on.
+            StorageError: There is no room for it.
+
+        Cancellation: it is not taken in.
+        """
+        if size is not None and size > self._max_size:
+            raise RequestTooLarge(int(self._max_size))
+        if len(self._receiving) >= self.limits.max_concurrency:
+            raise TooManyUploads
+        if self._pending_jobs() >= self.limits.max_pending_jobs:
+            raise TooManyJobs
+        reception = Reception(self.limits, size)
+        self._receiving.add(reception)
+        if size is not None and size > self.storage.memory_max_size:
+            try:
+                await self._check_room()
+            except BaseException:
+                self.leave(reception)
+                raise
+        return reception
+
+    def leave(self, reception: Reception) -> None:
+        """Know that a form is being received no more."""
+        self._receiving.discard(reception)
+
+    async def _check_room(self) -> None:
+        """See that there is room for what is still to come, as far as that is known."""
+        storage = self.storage
+        if storage.open_files.count >= storage.open_files.limit:
+            raise TooManyOpenFiles
+        left = storage.free_space.known(storage.directory)
+        if left is None:
+            look = partial(storage.free_space.look, storage.directory)
+            with told_to_the_client():
+                left = await storage.threads.run(look)
+        if sum(reception.missing for reception in self._receiving) > left:
+            raise StorageFull

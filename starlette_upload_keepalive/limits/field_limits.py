@@ -1,0 +1,115 @@
+"""What the files of a form field may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from starlette_upload_keepalive.exceptions import FileTooLarge, UnsupportedFileType, UploadRefused
+from starlette_upload_keepalive.quantities import check_least
+
+from .file_match import FileMatch, is_of, patterns_of
+
+
+@dataclass(frozen=True)
+class FieldLimits:
+    """What the files of a form field may be: given to ``Uploads(fields=[...])``.
+
+    Args:
+        field: The form field.
+        path: Only in requests of this path, as in a route: "/users/{id}/photos".
+        max_size: The bytes of a file; 413 while it arrives. No limit if None.
+        content_type: The declared media type that is taken, or several: "image/*". A file
+            of another is refused with 415, before any of its bytes is stored.
+
+    Raises:
+        ValueError: The field is empty, the path is not one of a route, a pattern not
+            one of a media type, or the size none.
+    """
+
+    field: str
+    path: str | None = None
+    max_size: int | None = None
+    content_type: str | Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_size is not None:
+            check_least("max_size", self.max_size, 1, " bytes")
+        _ = self.rule
+
+    @property
+    def rule(self) -> FileRule:
+        """What it says, for the parser."""
+        allowed = FileMatch(self.field, self.path, patterns_of(self.content_type)).content_types
+        return FileRule(FileMatch(self.field, self.path), self.max_size, allowed)
+
+
+class FileRule(NamedTuple):
+    """What some files of a form may be.
+
+    Attributes:
+        files: Which files it is for.
+        max_size: Their most bytes, if there is a limit.
+        allowed: Patterns of the media types that they may be declared as; any if empty.
+    """
+
+    files: FileMatch
+    max_size: int | None = None
+    allowed: Sequence[str] = ()
+
+
+class Allowance(NamedTuple):
+    """What one file may be.
+
+    Attributes:
+        max_size: Its most bytes.
+        instead: The media types that are taken, if its own is not.
+    """
+
+    max_size: float = math.inf
+    instead: Sequence[str] = ()
+
+    def refusal(self, field: str) -> UploadRefused:
+        """Return what is raised for a file of a field that is more than this."""
+        if self.instead:
+            return UnsupportedFileType(field, self.instead)
+        return FileTooLarge(field, int(self.max_size))
+
+
+UNLIMITED = Allowance()
+
+
+class FormLimits:
+    """What the files of one form may be.
+
+    Args:
+        rules: Those for the path of its request.
+        max_file_size: The bytes of any file, if there is a limit.
+    """
+
+    def __init__(self, rules: Sequence[FileRule] = (), max_file_size: int | None = None) -> None:
+        self._rules = rules
+        self._max_file_size = max_file_size
+        self._default = UNLIMITED if max_file_size is None else Allowance(max_file_size)
+
+    def of(self, field: str, headers: Mapping[str, str]) -> Allowance:
+        """Return what a file may be: if it has a type that is not taken, nothing.
+
+        Args:
+            field: The form field it comes in.
+            headers: Those of its part.
+        """
+        if not self._rules:
+            return self._default
+        content_type = headers.get("content-type")
+        sizes = [] if self._max_file_size is None else [self._max_file_size]
+        for files, max_size, allowed in self._rules:
+            if not files.chooses(field, content_type):
+                continue
+            if allowed and not is_of(allowed, content_type):
+                return Allowance(0, allowed)
+            if max_size is not None:
+                sizes.append(max_size)
+        return Allowance(min(sizes)) if sizes else UNLIMITED
