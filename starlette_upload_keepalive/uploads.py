@@ -116,7 +116,11 @@ class Uploads(HandlerRegistry):
             raise ValueError("keep_failed is for jobs in memory: a spool keeps all that fail.")
         if not 0 <= grace_period < math.inf:
             raise ValueError(f"grace_period must be 0 seconds or more, not {grace_period!r}.")
-        limits = limits or Limits()
+        limits = Limits() if limits is None else limits
+        if not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"limits must be a Limits, such as Limits(), not {limits!r}.")
+        if not _are_field_limits(fields):
+            raise TypeError(f"fields must be a list of FieldLimits, not {fields!r}.")
         if directory is None:
             # It is found by writing a file: not to be tried first with no descriptor left.
             with suppress(FileNotFoundError):  # there is none; small files need none
@@ -351,6 +355,10 @@ class Uploads(HandlerRegistry):
         if self._runner is None or self._runner.keeper is None:
             raise NotRunning(NOT_RUNNING)
         await self._runner.keeper.accept(jobs)
+
+
+def _are_field_limits(given: object) -> bool:
+    return isinstance(given, Sequence) and all(isinstance(each, FieldLimits) for each in given)
 
 
 def route_path(scope: Scope) -> str:

@@ -1,0 +1,110 @@
+"""A form is taken in or refused before anything of its body is read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import anyio
+import pytest
+
+from starlette_upload_keepalive import (
+    Limits,
+    RequestTooLarge,
+    StorageError,
+    StorageFull,
+    TooManyJobs,
+    TooManyOpenFiles,
+    TooManyUploads,
+)
+from starlette_upload_keepalive.admission import Admission
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.quantities import MIB
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_body_that_says_it_is_too_large() -> None:
+    admission = Admission(Limits(max_request_size=100), Storage())
+    await admission.admit(100)
+    await admission.admit(None)
+    with pytest.raises(RequestTooLarge):
+        await admission.admit(101)
+
+
+async def test_as_many_at_once_as_may_be() -> None:
+    admission = Admission(Limits(max_concurrency=2), Storage())
+    first = await admission.admit(None)
+    await admission.admit(10)
+    with pytest.raises(TooManyUploads) as refused:
+        await admission.admit(10)
+    assert refused.value.status_code == 503
+    assert refused.value.headers == {"Retry-After": "1"}
+    admission.leave(first)
+    await admission.admit(10)
+
+
+async def test_as_many_jobs_as_may_wait() -> None:
+    pending = 9
+    admission = Admission(Limits(max_pending_jobs=10), Storage(), lambda: pending)
+    await admission.admit(None)
+    pending = 10
+    with pytest.raises(TooManyJobs) as refused:
+        await admission.admit(None)
+    assert refused.value.status_code == 503
+    assert refused.value.headers == {"Retry-After": "10"}
+
+
+async def test_as_many_files_as_may_be_open() -> None:
+    storage = Storage(max_open_files=1)
+    admission = Admission(Limits(max_concurrency=2), storage)
+    storage.open_files.take()
+    with pytest.raises(TooManyOpenFiles):
+        await admission.admit(2 * MIB)
+    await admission.admit(MIB)  # stays in memory
+    await admission.admit(None)  # may
+
+
+async def test_what_is_still_to_come_has_to_find_room(tmp_path: Path) -> None:
+    """Of two that would fill the disk together, the second is refused before it is read."""
+    free = shutil.disk_usage(tmp_path).free
+    storage = Storage(directory=tmp_path, min_free_space=free // 4)
+    admission = Admission(Limits(), storage)
+    with pytest.raises(StorageFull):
+        await admission.admit(free)
+    first = await admission.admit(free // 2)
+    with pytest.raises(StorageFull):
+        await admission.admit(free // 2)
+    first.received = free // 2  # its bytes are on the disk, or at least are no more to come
+    second = await admission.admit(free // 2)
+    with pytest.raises(StorageFull):
+        await admission.admit(free // 2)
+    admission.leave(second)
+    await admission.admit(free // 2)
+
+
+async def test_what_is_refused_takes_no_place(tmp_path: Path) -> None:
+    storage = Storage(directory=tmp_path, min_free_space=1 << 60)
+    admission = Admission(Limits(max_concurrency=1), storage)
+    for _ in range(3):
+        with pytest.raises(StorageFull):
+            await admission.admit(2 * MIB)
+    await admission.admit(MIB)  # stays in memory
+
+
+async def test_a_directory_that_is_gone(tmp_path: Path) -> None:
+    admission = Admission(Limits(max_concurrency=1), Storage(directory=tmp_path))
+    shutil.rmtree(tmp_path)
+    for _ in range(2):
+        with pytest.raises(StorageError) as refused:
+            await admission.admit(2 * MIB)
+        assert refused.value.status_code == 500
+
+
+async def test_one_that_is_cancelled_takes_no_place(tmp_path: Path) -> None:
+    admission = Admission(Limits(max_concurrency=1), Storage(directory=tmp_path))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await admission.admit(2 * MIB)
+    assert scope.cancelled_caught
+    await admission.admit(2 * MIB)
