@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_upload_keepalive import (
     DirectorySpool,
     JobContext,
+    Limits,
     Upload,
     UploadKeepAliveMiddleware,
     Uploads,
@@ -42,6 +43,7 @@ logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 SPOOL = os.environ.get("SERVER_APP_SPOOL")
 uploads = Uploads(
     grace_period=float(os.environ.get("SERVER_APP_GRACE_PERIOD", "30")),
+    limits=Limits(**json.loads(os.environ.get("SERVER_APP_LIMITS", "{}"))),
     spool=DirectorySpool(SPOOL) if SPOOL else None,
 )
 

@@ -16,8 +16,10 @@ import pytest
 import starlette_upload_keepalive as package
 from starlette_upload_keepalive import (
     DirectorySpool,
+    FieldLimits,
     Handler,
     JobState,
+    Limits,
     Retry,
     Upload,
     Uploads,
@@ -85,6 +87,8 @@ def defaults_of(function: object) -> Mapping[str, object]:
         ("docs/handlers.md", "## Options", Uploads.handler),
         ("docs/handlers.md", "## Try again", Retry),
         ("docs/spool.md", "## Options", DirectorySpool),
+        ("docs/limits.md", "## For the app", Limits),
+        ("docs/limits.md", "## For a field", FieldLimits),
     ],
 )
 def test_options(page: str, heading: str, function: object) -> None:
@@ -240,7 +244,7 @@ def test_the_command_line_of_a_spool(capsys: pytest.CaptureFixture[str]) -> None
 def test_messages_that_can_be_found_in_the_log() -> None:
     code = "".join(path.read_text() for path in Path(package.__path__[0]).rglob("*.py"))
     told = re.findall(r'"([^"|\n]*…[^"|\n]*)"', text_of("docs/failures.md"))
-    assert len(told) == 7
+    assert len(told) == 8
     assert [each for each in told if each.strip("… ") not in code] == []
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -12,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from starlette_upload_keepalive import (
@@ -22,12 +20,10 @@ from starlette_upload_keepalive import (
     Limits,
     Upload,
     UploadKeepAliveMiddleware,
-    UploadRefused,
     Uploads,
 )
 from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.asgi import (
-    STARLETTE,
     Answer,
     Part,
     file_part,
@@ -37,55 +33,9 @@ from tests.asgi import (
     multipart,
     send_request,
 )
+from tests.limited import app_with, refusals, send
 
 pytestmark = pytest.mark.anyio
-
-
-async def form_sizes(request: Request) -> JSONResponse:
-    form = await request.form()
-    sizes = [value.size for _, value in form.multi_items() if isinstance(value, Upload)]
-    return JSONResponse(sizes)
-
-
-def app_with(uploads: Uploads, path: str = "/") -> Starlette:
-    app = Starlette(routes=[Route(path, form_sizes, methods=["POST"])])
-    app.add_middleware(UploadKeepAliveMiddleware, uploads=uploads)
-    return app
-
-
-@dataclass
-class Sent:
-    """An answer, and how much of the body was received for it."""
-
-    answer: Answer
-    received: int
-
-
-async def send(app: ASGIApp, body: bytes, *, length: int | None = None, path: str = "/") -> Sent:
-    scope = http_scope(path)
-    if length is not None:
-        scope["headers"].append((b"content-length", str(length).encode()))
-    messages = in_messages(body, 16 * KIB)
-    waiting = iter(messages)
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        message = next(waiting)
-        received += len(message["body"])
-        return message
-
-    answer = Answer()
-
-    async def send(message: Message) -> None:
-        answer.messages.append(message)
-
-    await app(scope, receive, send)
-    return Sent(answer, received)
-
-
-def refusals(caplog: pytest.LogCaptureFixture) -> Sequence[tuple[str, str]]:
-    return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
 async def test_a_file_is_refused_while_it_arrives(caplog: pytest.LogCaptureFixture) -> None:
@@ -322,84 +272,3 @@ async def test_a_client_that_sends_nothing_more(caplog: pytest.LogCaptureFixture
         assert answer.text == "The upload is too slow. Nothing has come for 0.05 seconds."
         assert [level for level, _ in refusals(caplog)] == ["INFO"]
         assert uploads.stats().open_uploads == 0
-
-
-async def test_an_app_may_answer_in_a_form_of_its_own() -> None:
-    async def refused(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, UploadRefused)
-        return JSONResponse({"code": type(error).__name__}, error.status_code)
-
-    app = Starlette(
-        routes=[Route("/", form_sizes, methods=["POST"])],
-        exception_handlers={UploadRefused: refused},
-    )
-    app.add_middleware(UploadKeepAliveMiddleware, uploads=Uploads(limits=Limits(max_file_size=1)))
-    sent = await send(app, multipart(file_part(b"xy")))
-    assert (sent.answer.status, sent.answer.json) == (413, {"code": "FileTooLarge"})
-
-
-async def test_in_fastapi_a_refusal_is_json() -> None:
-    fastapi = pytest.importorskip("fastapi")
-    app = fastapi.FastAPI()
-
-    async def endpoint(photo: Upload) -> None: ...
-
-    app.post("/")(endpoint)
-    app.add_middleware(
-        UploadKeepAliveMiddleware, uploads=Uploads(limits=Limits(max_request_size=100))
-    )
-    sent = await send(app, multipart(file_part(bytes(100))))
-    detail = "The request is too large: it may have 100 bytes at most."
-    assert (sent.answer.status, sent.answer.json) == (413, {"detail": detail})
-
-
-@pytest.mark.skipif(STARLETTE < (1, 10), reason="earlier ones have no such limit")
-async def test_the_limit_of_starlette_goes_on_working() -> None:
-    app: Any = Starlette(
-        routes=[Route("/", form_sizes, methods=["POST"], max_body_size=1000)],  # type: ignore[call-arg,unused-ignore]
-    )
-    app.add_middleware(UploadKeepAliveMiddleware)
-    body = multipart(file_part(bytes(1000)))
-    sent = await send(app, body, length=len(body))
-    assert (sent.answer.status, sent.received) == (413, 0)
-    assert (await send(app, body)).answer.status == 413
-    assert (await send(app, multipart(file_part(bytes(500))))).answer.status == 200
-
-
-async def test_the_limits_of_request_form_go_on_working() -> None:
-    async def endpoint(request: Request) -> JSONResponse:
-        await request.form(max_files=1, max_fields=1)
-        return JSONResponse(None)
-
-    app = Starlette(routes=[Route("/", endpoint, methods=["POST"])])
-    app.add_middleware(UploadKeepAliveMiddleware)
-    two = multipart(file_part(b"x"), file_part(b"x"))
-    sent = await send(app, two)
-    assert (sent.answer.status, sent.answer.text) == (
-        400,
-        "Too many files. Maximum number of files is 1.",
-    )
-
-
-async def test_what_is_not_read_as_a_form_is_not_limited() -> None:
-    async def endpoint(request: Request) -> JSONResponse:
-        return JSONResponse(len(await request.body()))
-
-    app = Starlette(routes=[Route("/", endpoint, methods=["POST"])])
-    app.add_middleware(
-        UploadKeepAliveMiddleware, uploads=Uploads(limits=Limits(max_request_size=10))
-    )
-    body = multipart(file_part(bytes(100)))
-    assert (await send(app, body, length=len(body))).answer.json == len(body)
-
-
-async def test_the_limits_of_an_app_further_in_hold_for_its_fields() -> None:
-    inner_uploads = Uploads(fields=[FieldLimits("photo", path="/photos", max_size=10)])
-
-    inner = app_with(inner_uploads, "/photos")
-    app = Starlette(routes=[Mount("/inner", inner)])
-    app.add_middleware(UploadKeepAliveMiddleware, uploads=Uploads())
-    sent = await send(app, multipart(file_part(bytes(11))), path="/inner/photos")
-    assert sent.answer.status == 413
-    sent = await send(app, multipart(file_part(bytes(10))), path="/inner/photos")
-    assert sent.answer.status == 200
