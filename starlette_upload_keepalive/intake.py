@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -42,11 +42,11 @@ class Taker:
     """An app's uploads, as an intake sees them.
 
     Attributes:
-        rules_on: Returns what files may be in requests of a path.
+        rules: What files may be in requests to the app.
         on_parsed: Called with the intake and the path once the form is complete.
     """
 
-    rules_on: Callable[[str], Iterable[FileRule]]
+    rules: Sequence[FileRule]
     on_parsed: Callable[[Intake, str], None]
 
 
@@ -176,7 +176,12 @@ class Intake:
                 self._admission.leave(reception)
 
     def _limits_of_files(self) -> FormLimits:
-        rules = [rule for taker, path in self._takers.items() for rule in taker.rules_on(path)]
+        rules = [
+            rule
+            for taker, path in self._takers.items()
+            for rule in taker.rules
+            if rule.files.is_on(path)
+        ]
         return FormLimits(rules, self._admission.limits.max_file_size)
 
     def _log(self, error: Exception) -> None:

@@ -6,10 +6,9 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from .jobs.runner import Runner
 from .jobs.spool import Spool
 from .jobs.stage import NOT_RUNNING
 from .jobs.stats import Stats
-from .limits.field_limits import FieldLimits, FileRule
+from .limits.field_limits import FieldLimits
 from .limits.limits import Limits
 
 # They wait for the disk: many at once share its time.
@@ -153,8 +152,8 @@ class Uploads(HandlerRegistry):
         self._grace_period = grace_period
         self._runner: Runner | None = None
         self._admission = Admission(limits, self.storage, self._pending_jobs)
-        self._field_rules = [each.rule for each in fields]
-        self._taker = Taker(self._rules_on, self._stage_selected)
+        self._rules += [each.rule for each in fields]
+        self._taker = Taker(self._rules, self._stage_selected)
         self._intakes: set[Intake] = set()
         self._told_no_runner = False
 
@@ -278,12 +277,6 @@ class Uploads(HandlerRegistry):
         finally:
             if self._runner is not None:
                 self._runner.notice()
-
-    def _rules_on(self, path: str) -> Iterator[FileRule]:
-        """Return what files may be in requests of a path."""
-        for rule in chain(self._field_rules, self._handler_rules):
-            if rule.files.is_on(path):
-                yield rule
 
     def _pending_jobs(self) -> int:
         """How many jobs are not done, here or in the spool."""

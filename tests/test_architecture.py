@@ -24,6 +24,7 @@ ORDER = (
     "limits.limits",
     "limits.file_match",
     "limits.field_limits",
+    "limits.stepwise",
     "limits.reception",
     "files.__init__",
     "files.threads",

@@ -34,7 +34,7 @@ async def not_to_be_read() -> AsyncGenerator[bytes, None]:
 
 
 def taker(on_parsed: Callable[[Intake, str], None]) -> Taker:
-    return Taker(lambda path: [], on_parsed)
+    return Taker([], on_parsed)
 
 
 def ignored(intake: Intake, path: str) -> None: ...

@@ -122,14 +122,7 @@ class MultipartReader:
             async with WriteBehind(
                 self._storage.threads, size=reception.size, waiting=reception.at_rest
             ) as behind:
-                with reception:
-                    async for data in stream:
-                        reception.take(data)
-                        parser.write(data)
-                        if self._unwritten or (
-                            self._blob is not None and behind.is_due(self._blob)
-                        ):
-                            await self._write_out(behind)
+                await reception.within_time(self._receive(stream, parser, behind))
                 parser.finalize()
                 if not self._complete:
                     raise MultiPartException(INCOMPLETE)  # noqa: TRY301 - divergence 1
@@ -175,6 +168,16 @@ class MultipartReader:
         if boundary is None:
             raise MultiPartException("Missing boundary in multipart.")
         return boundary
+
+    async def _receive(
+        self, stream: AsyncIterable[bytes], parser: MultipartParser, behind: WriteBehind
+    ) -> None:
+        reception = self._reception
+        async for data in stream:
+            reception.take(data)
+            parser.write(data)
+            if self._unwritten or (self._blob is not None and behind.is_due(self._blob)):
+                await self._write_out(behind)
 
     async def _write_out(self, behind: WriteBehind) -> None:
         """Write what is due before more is received: this bounds the memory."""

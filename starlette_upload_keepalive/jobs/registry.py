@@ -39,7 +39,7 @@ class HandlerRegistry:
         keep: Keep | None,
     ) -> None:
         self._handlers: dict[str, AnyHandler] = {}
-        self._handler_rules: list[FileRule] = []
+        self._rules: list[FileRule] = []
         self._history = history
         self._hooks = hooks
         self._publish = publish
@@ -175,7 +175,7 @@ class HandlerRegistry:
                 raise ValueError(f"A handler {handler.name!r} is registered: give one a name=.")
             self._handlers[handler.name] = handler
             if selection is not None and max_size is not None:
-                self._handler_rules.append(FileRule(selection.files, max_size))
+                self._rules.append(FileRule(selection.files, max_size))
             return handler
 
         return register
