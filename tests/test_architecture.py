@@ -53,6 +53,9 @@ ORDER = (
     "files.upload",
     "files.detaching",
     "files.disk_errors",
+    "files.media_types",
+    "files.signatures",
+    "files.sniffing",
     "files.multipart",
     "events",
     "jobs.__init__",
@@ -221,7 +224,7 @@ form, before = Request._get_form, set(sys.modules)
 import starlette_upload_keepalive
 
 optional = {"fastapi", "hypercorn", "pandas", "PIL", "pydantic", "trio", "uvicorn"}
-optional |= {"opentelemetry", "prometheus_client", "pytest", "structlog"}
+optional |= {"opentelemetry", "prometheus_client", "puremagic", "pytest", "structlog"}
 assert not optional & (set(sys.modules) - before)
 assert Request._get_form is form
 assert threading.active_count() == 1
