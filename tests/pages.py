@@ -16,7 +16,11 @@ from sybil.example import Example
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md")))]
+PAGES = [
+    "README.md",
+    "SECURITY.md",
+    *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md"))),
+]
 # Each of their examples is a program by itself.
 APART = {"docs/migrating.md"}
 
