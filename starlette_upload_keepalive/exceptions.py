@@ -135,11 +135,13 @@ class UnsupportedFileType(UploadRefused):
 
     Args:
         field: The form field.
-        taken: Patterns of the media types that it takes.
-        why: What is wrong with the file; None for the type that it is declared as.
+        taken: Patterns of the media types that it takes; any if empty.
+        why: What is wrong with the file, if it is not the type that it is declared as.
     """
 
-    def __init__(self, field: str | None, taken: Sequence[str], why: str | None = None) -> None:
+    def __init__(
+        self, field: str | None, taken: Sequence[str] = (), why: str | None = None
+    ) -> None:
         why = why or f"is of a type that is not taken. It may be {' or '.join(taken)}"
         super().__init__(415, f"The file{_of(field)} {why}.")
         self.field: str | None = field

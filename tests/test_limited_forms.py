@@ -272,3 +272,42 @@ async def test_a_client_that_sends_nothing_more(caplog: pytest.LogCaptureFixture
         assert answer.text == "The upload is too slow. Nothing has come for 0.05 seconds."
         assert [level for level, _ in refusals(caplog)] == ["INFO"]
         assert uploads.stats().open_uploads == 0
+
+
+@pytest.mark.parametrize("size", [100, 1 * MIB])
+async def test_a_file_that_does_not_begin_like_what_it_is_declared_as(size: int) -> None:
+    uploads = Uploads(fields=[FieldLimits("photo", sniff=True)])
+    app = app_with(uploads)
+    png = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR".ljust(size, b"\0")
+    html = b"<html>".ljust(size)
+
+    assert (await send(app, multipart(file_part(png)))).answer.json == [size]
+    for other in (html, png[1:]):
+        sent = await send(app, multipart(file_part(other)))
+        assert sent.answer.status == 415
+        assert sent.received <= 16 * KIB
+    assert (await send(app, multipart(file_part(html, name="cv")))).answer.status == 200
+    assert uploads.stats().open_uploads == 0
+
+
+async def test_the_first_bytes_are_found_in_messages_of_any_size() -> None:
+    app = app_with(Uploads(fields=[FieldLimits("photo", sniff=True)]))
+    html = multipart(file_part(b"<html>".ljust(3000)), Part("after", b"x"))
+    for size in (1, 7, 1000):
+        answer = await send_request(app, in_messages(html, size))
+        assert answer.status == 415
+        assert answer.text == (
+            "The file of the field 'photo' does not begin like what it is declared as, "
+            "but like text/html."
+        )
+
+
+async def test_a_blank_file_input_is_not_sniffed_and_an_empty_file_is() -> None:
+    app = app_with(Uploads(fields=[FieldLimits("photo", sniff=True)]))
+    blank = file_part(b"", filename="", content_type="image/png")
+    assert (await send(app, multipart(blank))).answer.status == 200
+    sent = await send(app, multipart(file_part(b"")))
+    assert (sent.answer.status, sent.answer.text) == (
+        415,
+        "The file of the field 'photo' is empty.",
+    )

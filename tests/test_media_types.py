@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from starlette_upload_keepalive.files.media_types import (
+from starlette_upload_keepalive.limits.media_types import (
     SIGNED,
     canonical,
     essence,

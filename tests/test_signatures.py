@@ -7,8 +7,8 @@ import sys
 import pytest
 from puremagic import main as tables
 
-from starlette_upload_keepalive.files.media_types import SIGNED
-from starlette_upload_keepalive.files.signatures import Signatures
+from starlette_upload_keepalive.limits.media_types import SIGNED
+from starlette_upload_keepalive.limits.signatures import Signatures
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SIGNATURES = Signatures()

@@ -18,8 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from starlette_upload_keepalive.files.media_types import SIGNED
-from starlette_upload_keepalive.files.sniffing import Sniffer, begins_mpeg_audio
+from starlette_upload_keepalive.limits.media_types import SIGNED
+from starlette_upload_keepalive.limits.sniffing import Sniffer, begins_mpeg_audio
 
 SNIFFER = Sniffer()
 OFFICE = "application/vnd.openxmlformats-officedocument"

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
 from starlette_upload_keepalive.limits.field_limits import UNLIMITED, FormLimits
+from starlette_upload_keepalive.limits.head_check import HeadCheck
 from starlette_upload_keepalive.limits.reception import Reception
 from starlette_upload_keepalive.quantities import KIB
 
@@ -93,6 +94,7 @@ class MultipartReader:
         # The part that is being read
         self._blob: Blob | None = None  # None for a part that is no file
         self._allowance = UNLIMITED
+        self._head: HeadCheck | None = None
         self._field_name = ""
         self._field_data = bytearray()
         self._disposition: bytes | None = None
@@ -243,6 +245,7 @@ class MultipartReader:
         self._allowance = self._limits.of(self._field_name, headers)
         if self._allowance.instead and filename:  # else it may be a file input that was left blank
             raise self._allowance.refusal(self._field_name)
+        self._head = self._allowance.head
         self._blob = Blob(self._storage)
         upload = Upload(
             self._blob,
@@ -258,6 +261,8 @@ class MultipartReader:
         if self._blob is not None:
             if self._blob.size + end - start > self._allowance.max_size:
                 raise self._allowance.refusal(self._field_name)
+            if self._head is not None and self._head.add(data[start:end]):
+                self._head = None
             if _VIEW <= end - start < len(data) and type(data) is bytes:
                 self._blob.append(memoryview(data)[start:end])
             else:
@@ -272,7 +277,10 @@ class MultipartReader:
         if self._blob is None:
             self._items.append((self._field_name, self._decode(self._field_data)))
             return
-        self._items.append((self._field_name, self._uploads[-1]))
+        upload = self._uploads[-1]
+        if self._head is not None and (self._blob.size or upload.filename):  # it was not left blank
+            self._head.check()
+        self._items.append((self._field_name, upload))
         if self._blob.unwritten:
             self._unwritten.append(self._blob)
         self._blob = None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from starlette_upload_keepalive.exceptions import FileTooLarge, UnsupportedFileType, UploadRefused
 from starlette_upload_keepalive.quantities import check_least
 
 from .file_match import FileMatch, is_of, patterns_of
+from .head_check import HeadCheck
+from .sniffing import Sniffer
 
 
 @dataclass(frozen=True)
@@ -23,27 +26,32 @@ class FieldLimits:
         max_size: The bytes of a file; 413 while it arrives. No limit if None.
         content_type: The declared media type that is taken, or several: "image/*". A file
             of another is refused with 415, before any of its bytes is stored.
+        sniff: Whether a file is refused as well that does not begin like what it is
+            declared as. It needs the extra ``sniff``.
 
     Raises:
         ValueError: The field is empty, the path is not one of a route, a pattern not
             one of a media type, or the size none.
+        ImportError: It is to sniff, and what does that is not installed.
     """
 
     field: str
     path: str | None = None
     max_size: int | None = None
     content_type: str | Sequence[str] = ()
+    sniff: bool = False
 
     def __post_init__(self) -> None:
         if self.max_size is not None:
             check_least("max_size", self.max_size, 1, " bytes")
         _ = self.rule
 
-    @property
+    @cached_property
     def rule(self) -> FileRule:
         """What it says, for the parser."""
         allowed = FileMatch(self.field, self.path, patterns_of(self.content_type)).content_types
-        return FileRule(FileMatch(self.field, self.path), self.max_size, allowed)
+        sniffer = Sniffer() if self.sniff else None
+        return FileRule(FileMatch(self.field, self.path), self.max_size, allowed, sniffer)
 
 
 class FileRule(NamedTuple):
@@ -53,11 +61,13 @@ class FileRule(NamedTuple):
         files: Which files it is for.
         max_size: Their most bytes, if there is a limit.
         allowed: Patterns of the media types that they may be declared as; any if empty.
+        sniffer: Compares their first bytes with that, if they are to be.
     """
 
     files: FileMatch
     max_size: int | None = None
     allowed: Sequence[str] = ()
+    sniffer: Sniffer | None = None
 
 
 class Allowance(NamedTuple):
@@ -66,10 +76,12 @@ class Allowance(NamedTuple):
     Attributes:
         max_size: Its most bytes.
         instead: The media types that are taken, if its own is not.
+        head: Checks its first bytes, if they are to be checked.
     """
 
     max_size: float = math.inf
     instead: Sequence[str] = ()
+    head: HeadCheck | None = None
 
     def refusal(self, field: str) -> UploadRefused:
         """Return what is raised for a file of a field that is more than this."""
@@ -105,11 +117,14 @@ class FormLimits:
             return self._default
         content_type = headers.get("content-type")
         sizes = [] if self._max_file_size is None else [self._max_file_size]
-        for files, max_size, allowed in self._rules:
+        head = None
+        for files, max_size, allowed, sniffer in self._rules:
             if not files.chooses(field, content_type):
                 continue
             if allowed and not is_of(allowed, content_type):
                 return Allowance(0, allowed)
             if max_size is not None:
                 sizes.append(max_size)
-        return Allowance(min(sizes)) if sizes else UNLIMITED
+            if sniffer is not None:
+                head = HeadCheck(sniffer, field, content_type)
+        return Allowance(min(sizes, default=math.inf), head=head)
