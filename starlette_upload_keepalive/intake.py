@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from .admission import Admission
 from .exceptions import StorageError, UploadAborted, UploadRefused
 from .files.multipart import FormItems, MultipartReader
+from .files.printable import printable
 from .files.upload import Upload, let_go_of_all
 from .jobs.job import Job
 from .jobs.stage import Stage
@@ -25,6 +26,7 @@ SCOPE_KEY = "starlette_upload_keepalive"
 """Where the middleware leaves the intake in the ASGI scope."""
 
 _SERVER_ERROR = 500
+_MOST_NAMED = 200  # characters of a request, which the client has chosen
 _CANCELLED = "The form was cancelled while it was being parsed."
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
@@ -61,6 +63,12 @@ class Intake:
         path: Its path, as the app routes it.
         taker: The uploads of the app.
         submits: Whether jobs are likely to be submitted.
+
+    Attributes:
+        request: Its method and path, as the log may have them.
+        uploads: Those of the form, once it is complete.
+        stage: The jobs that wait for its answer.
+        context: That of the middleware, for handlers that run by themselves.
     """
 
     def __init__(
@@ -72,7 +80,7 @@ class Intake:
         *,
         submits: bool = True,
     ) -> None:
-        self.request: str = f"{method} {path}"
+        self.request: str = printable(f"{method} {path}", _MOST_NAMED)
         self.uploads: list[Upload] = []
         self.stage: Stage = Stage(submits=submits)
         self.context: Context = copy_context()

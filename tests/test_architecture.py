@@ -40,6 +40,7 @@ ORDER = (
     "files.storage",
     "files.chunks",
     "files.memory_file",
+    "files.printable",
     "files.owner",
     "files.checksum",
     "files.blob",

@@ -288,6 +288,13 @@ def test_what_is_no_hook() -> None:
         Uploads(hooks=hooks)
 
 
+class Forged(Exception):
+    """What a handler raises that tells of a client's filename."""
+
+    def __repr__(self) -> str:
+        return "a.png\nERROR:root:forged"
+
+
 def event(kind: type[JobEvent], **told: Any) -> JobEvent:
     return kind(
         job_id="id",
@@ -314,9 +321,9 @@ def event(kind: type[JobEvent], **told: Any) -> JobEvent:
             "is done, but its on_error failed",
         ),
         (
-            event(JobDelayed, delay_seconds=12.34567, ran_seconds=1, error=OSError("no")),
+            event(JobDelayed, delay_seconds=12.34567, ran_seconds=1, error=OSError("\n")),
             logging.WARNING,
-            "will be tried again in 12.3 s, after attempt 2 (OSError('no'))",
+            r"will be tried again in 12.3 s, after attempt 2 (OSError('\n'))",
         ),
         (
             event(all_events.JobOverran, timeout_seconds=30),
@@ -342,6 +349,16 @@ def event(kind: type[JobEvent], **told: Any) -> JobEvent:
             event(all_events.JobDiscarded, reason="the upload vetoed it"),
             logging.INFO,
             "was discarded (the upload vetoed it)",
+        ),
+        (
+            event(all_events.JobDiscarded, reason="a.png\nERROR:root:forged"),
+            logging.INFO,
+            r"was discarded (a.png\nERROR:root:forged)",
+        ),
+        (
+            event(JobDelayed, delay_seconds=1, ran_seconds=1, error=Forged()),
+            logging.WARNING,
+            r"will be tried again in 1 s, after attempt 2 (a.png\nERROR:root:forged)",
         ),
         (event(JobSubmitted), None, ""),
         (event(JobStarted, waited_seconds=1), None, ""),

@@ -12,12 +12,12 @@ import pytest
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
-from starlette_upload_keepalive import Limits, Upload, UploadAborted
+from starlette_upload_keepalive import Limits, Upload, UploadAborted, Uploads
 from starlette_upload_keepalive.admission import Admission
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.intake import Intake, RequestForm, Taker
 from starlette_upload_keepalive.quantities import MIB
-from tests.asgi import BOUNDARY, Part, file_part, multipart
+from tests.asgi import BOUNDARY, Part, file_part, http_scope, multipart
 
 pytestmark = pytest.mark.anyio
 
@@ -173,6 +173,24 @@ async def test_a_client_that_left_is_an_abort(caplog: pytest.LogCaptureFixture) 
     with pytest.raises(UploadAborted):
         await intake.form(CONTENT_TYPE, not_to_be_read())
     intake.end()
+
+
+async def test_no_path_forges_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Servers have taken the escapes out of it, so that it may hold anything."""
+
+    async def leaving() -> AsyncGenerator[bytes, None]:
+        yield b""
+        raise ClientDisconnect
+
+    uploads = Uploads()
+    intake = uploads._open_intake(http_scope("/a\nERROR:root:forged\r\x1b[2J" + "b" * 5000))
+    with caplog.at_level("INFO", "starlette_upload_keepalive"), pytest.raises(UploadAborted):
+        await intake.form(CONTENT_TYPE, leaving())
+    uploads._end_intake(intake)
+    (message,) = caplog.messages
+    told = r"Upload aborted: the client left during POST /a\nERROR:root:forged\r\x1b[2Jbbb"
+    assert message.startswith(told)
+    assert len(message) < 300
 
 
 async def test_after_a_cancelled_parse_the_form_is_gone() -> None:

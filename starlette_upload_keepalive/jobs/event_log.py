@@ -18,6 +18,7 @@ from starlette_upload_keepalive.events import (
     JobSucceeded,
     ignores,
 )
+from starlette_upload_keepalive.files.printable import printable
 
 logger: logging.Logger = logging.getLogger("starlette_upload_keepalive")
 
@@ -55,7 +56,9 @@ def _message(event: JobEvent) -> tuple[int, str, BaseException | None] | None:
         case CallbackFailed(callback=callback, error=error):
             return logging.ERROR, f"is done, but its {callback} failed", error
         case JobDelayed(error=error, attempt=attempt, delay_seconds=delay):
-            message = f"will be tried again in {delay:.3g} s, after attempt {attempt} ({error!r})"
+            message = (
+                f"will be tried again in {delay:.3g} s, after attempt {attempt} ({_of(error)})"
+            )
             return logging.WARNING, message, None
         case JobOverran(timeout_seconds=timeout):
             message = f"takes longer than its {timeout:g} s (its thread was asked to stop)"
@@ -69,6 +72,11 @@ def _message(event: JobEvent) -> tuple[int, str, BaseException | None] | None:
             thread = " (once its thread has ended)" if thread_goes_on else ""
             return logging.INFO, f"waits in the spool, the app was shut down first{thread}", None
         case JobDiscarded(reason=reason):
-            return logging.INFO, f"was discarded ({reason})", None
+            return logging.INFO, f"was discarded ({printable(reason)})", None
         case _:
             return None
+
+
+def _of(error: BaseException) -> str:
+    told = repr(error)  # which escapes nearly always what is not printable
+    return told if told.isprintable() else printable(told)

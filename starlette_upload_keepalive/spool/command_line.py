@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from starlette_upload_keepalive.exceptions import SpoolUnusable
+from starlette_upload_keepalive.files.printable import printable
 from starlette_upload_keepalive.jobs.job_state import DONE, JobState
 from starlette_upload_keepalive.jobs.spool import KeptJob
 
@@ -148,7 +149,7 @@ def _show(options: argparse.Namespace, disk: Disk) -> int:
                 _write(f"file:       {_filename(file['filename'])}, {file['size']} bytes")
         elif value is not None:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            _write(f"{name + ':':<11} {shown(text)}")
+            _write(f"{name + ':':<11} {printable(text)}")
     return 0
 
 
@@ -209,7 +210,7 @@ def _check(options: argparse.Namespace, disk: Disk) -> int:
         _write_json({"ok": not found, "jobs": jobs, "problems": found})
     else:
         for path, what in problems:
-            _write(f"{shown(path)}: {shown(what)}")
+            _write(f"{printable(path)}: {printable(what)}")
         _write(f"{_counted(jobs)}, {len(problems) or 'nothing'} wrong.")
     return 1 if problems else 0
 
@@ -233,20 +234,8 @@ def _find(catalog: Catalog, prefix: str) -> KeptJob:
 # What is written
 
 
-def shown(text: str) -> str:
-    """Return text as a terminal may have it: what controls one is escaped.
-
-    Args:
-        text: Any, such as the name that a client gave to a file.
-    """
-    return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
 def _filename(name: str | None) -> str:
-    return "-" if name is None else shown(name)
+    return "-" if name is None else printable(name)
 
 
 def _plain(path: str) -> str:
@@ -290,7 +279,7 @@ def _write_json(value: object) -> None:
 
 
 def _write_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = [titles, *([shown(cell) for cell in row[:-1]] + [row[-1]] for row in rows)]
+    table = [titles, *([printable(cell) for cell in row[:-1]] + [row[-1]] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -302,7 +291,7 @@ def _write(line: str) -> None:
 
 
 def _write_error(error: Exception) -> None:
-    _write_to(sys.stderr, f"error: {shown(str(error))}")
+    _write_to(sys.stderr, f"error: {printable(str(error))}")
 
 
 def _write_to(stream: TextIO, line: str) -> None:
