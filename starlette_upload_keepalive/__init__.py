@@ -36,6 +36,7 @@ from .jobs.handler import Handler
 from .jobs.job import Job
 from .jobs.job_context import JobContext
 from .jobs.job_state import JobState, Progress
+from .jobs.owned_upload import OwnedUpload
 from .jobs.retry import Retry
 from .jobs.stats import Stats
 from .limits.field_limits import FieldLimits
@@ -62,6 +63,7 @@ __all__ = [
     "NotAccepted",
     "NotDurable",
     "NotRunning",
+    "OwnedUpload",
     "ProcessDied",
     "Progress",
     "RequestTooLarge",

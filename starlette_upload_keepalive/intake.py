@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from .admission import Admission
 from .exceptions import StorageError, UploadAborted, UploadRefused
 from .files.multipart import FormItems, MultipartReader
+from .files.owner import REQUEST
 from .files.printable import printable
 from .files.upload import Upload, let_go_of_all
 from .jobs.job import Job
@@ -166,7 +167,7 @@ class Intake:
                 storage=self._admission.storage,
                 reception=reception,
                 limits=self._limits_of_files(),
-                owner=f"the request {self.request}",
+                owner=f"{REQUEST} {self.request}",
                 origin=self.stage,
                 **limits,
             )

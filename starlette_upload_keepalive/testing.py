@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from .exceptions import NotRunning, WouldDeadlock
+from .files.owner import REQUEST
 from .files.storage import OpenBlob
 from .jobs.job import Job
 from .jobs.job_state import JobState
@@ -142,7 +143,7 @@ def _check_nothing_is_left(uploads: Uploads) -> list[Job[Any]]:
 
 def _left(uploads: Uploads) -> list[str]:
     return [
-        *(f"the request {intake.request}" for intake in list(uploads._intakes)),
+        *(f"{REQUEST} {intake.request}" for intake in list(uploads._intakes)),
         *(_describe_job(job) for job in uploads.jobs if not job.done),
     ]
 
@@ -169,7 +170,7 @@ def _describe(blob: OpenBlob, uploads: Uploads) -> str:
 def _describe_owner(owner: str, uploads: Uploads) -> str:
     job = uploads.jobs.get(owner.rpartition(" ")[2])
     if job is None:
-        under_way = owner.startswith("the request")
+        under_way = owner.startswith(REQUEST)
         return f"{owner} ({'finish_jobs() waits for it' if under_way else 'which has to close it'})"
     if not job.done:
         advice = "finish_jobs() waits for it"

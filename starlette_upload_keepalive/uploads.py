@@ -30,6 +30,7 @@ from .jobs.history import JobHistory
 from .jobs.job import Job
 from .jobs.keeper import Keeper
 from .jobs.known_jobs import Jobs
+from .jobs.owned_upload import owned_uploads, warn_of_owned
 from .jobs.registry import HandlerRegistry
 from .jobs.runner import Runner
 from .jobs.spool import Spool
@@ -177,15 +178,18 @@ class Uploads(HandlerRegistry):
                 raise RuntimeError("These uploads run in another event loop: make one per app.")
             yield
             return
-        async with self._kept() as keeper:
-            runner = self._runner = self._made_runner(keeper)
-            try:
-                async with runner.running():
-                    yield
-            finally:
-                self._runner = None
-                self._history.let_go()
-                self.storage.closer.drain()
+        try:
+            async with self._kept() as keeper:
+                runner = self._runner = self._made_runner(keeper)
+                try:
+                    async with runner.running():
+                        yield
+                finally:
+                    self._runner = None
+                    self._history.let_go()
+                    self.storage.closer.drain()
+        finally:
+            warn_of_owned(self.stats().owned)
 
     def _made_runner(self, keeper: Keeper | None) -> Runner:
         return Runner(
@@ -249,6 +253,7 @@ class Uploads(HandlerRegistry):
             oldest_waiting_seconds=None if oldest is None else time.monotonic() - oldest,
             busy_threads=0 if executor is None else executor.places_taken("thread"),
             busy_tasks=0 if executor is None else executor.places_taken("loop"),
+            look=partial(owned_uploads, self.storage, self.jobs.get),
         )
 
     # A request's lifetime

@@ -86,8 +86,8 @@ async def test_failure_harms_no_one(
         assert upload._view.blob.owners == ["the test"]
         counts = uploads.stats().jobs
         assert (counts[JobState.FAILED], counts[JobState.SUCCEEDED]) == (1, 1)
+        (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
 
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.name == "starlette_upload_keepalive"
     assert record.getMessage() == (
         f"Job {job.id} of handler {failing.name} failed: field 'photo', files ['a.png']."

@@ -313,7 +313,7 @@ async def test_without_a_span_around_there_is_no_link(uploads: Uploads, spans: S
 async def test_without_a_provider_nothing_is_traced(caplog: pytest.LogCaptureFixture) -> None:
     await bring_to("failed", Uploads(hooks=[OpenTelemetryHook()]), "loop")
 
-    assert caplog.messages == []  # as it would be told if the hook had raised
+    assert "hook" not in caplog.text  # as it would be told if it had raised
 
 
 # What it is linked to

@@ -59,9 +59,10 @@ async def test_each_open_upload_is_told_of() -> None:
     ):
         title, *lines = told(uploads).split("\n- ")
     assert title == "2 uploads are open:"
+    line = test_each_open_upload_is_told_of.__code__.co_firstlineno + 5
     assert sorted(lines)[1] == (
-        "5,000 bytes on disk, owned by the code that called detach() (which has to close it); "
-        "the code that made it (which has to close it)"
+        f"5,000 bytes on disk, owned by the code that called detach() in {__file__}, line {line} "
+        "(which has to close it); the code that made it (which has to close it)"
     )
 
 

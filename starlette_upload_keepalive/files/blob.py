@@ -43,6 +43,8 @@ class Blob:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.field_name: str | None = None  # of its upload, by which people know it
+        self.filename: str | None = None
         self.size: int = 0
         self._lock = threading.RLock()
         self._owners: set[Owner] = set()
@@ -79,8 +81,13 @@ class Blob:
     @property
     def owners(self) -> list[str]:
         """The names of those who own it."""
+        return sorted(owner.name for owner in self.held_by)
+
+    @property
+    def held_by(self) -> list[Owner]:
+        """Those who own it."""
         with self._lock:
-            return sorted(owner.name for owner in self._owners)
+            return list(self._owners)
 
     @property
     def closed(self) -> bool:

@@ -14,6 +14,7 @@ from .change_mark import marks_tell
 from .filesystem import SpoolAdvice
 from .free_space import FreeSpace
 from .open_files import OpenFiles
+from .owner import Owner
 from .private_file import PrivateFile
 from .threads import Closer, WorkerThreads
 
@@ -58,8 +59,23 @@ class OpenBlob(Protocol):
         ...
 
     @property
+    def field_name(self) -> str | None:
+        """The form field that it came in, if it did."""
+        ...
+
+    @property
+    def filename(self) -> str | None:
+        """What the client called it, if it did."""
+        ...
+
+    @property
     def owners(self) -> list[str]:
-        """Who owns it."""
+        """The names of those who own it."""
+        ...
+
+    @property
+    def held_by(self) -> list[Owner]:
+        """Those who own it."""
         ...
 
 

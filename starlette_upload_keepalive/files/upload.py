@@ -18,7 +18,7 @@ from starlette_upload_keepalive.quantities import MIB
 from .annotation import FileAnnotation
 from .blob import Blob
 from .chunks import chunks_of
-from .owner import Owner
+from .owner import CODE, Owner
 from .storage import Storage
 from .view import View
 from .whole_file import WholeFile
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 T = TypeVar("T")
-_MAKER = "the code that made it"
+_MAKER = f"{CODE} made it"
 
 
 class Origin(Protocol):
@@ -74,6 +74,8 @@ class Upload(FileAnnotation, WholeFile, UploadFile):
     ) -> None:
         # Starlette's __init__ wants an open file; ours is opened when it is asked for.
         self._view = View(blob, owner, lender)
+        blob.field_name = field_name
+        blob.filename = filename
         self._origin = origin
         self.filename = filename
         self.headers: Headers = Headers() if headers is None else headers

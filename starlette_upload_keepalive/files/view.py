@@ -95,6 +95,7 @@ class View:
         """
         position = self.file().tell()
         blob, copy = self._blob, Blob(self._blob.storage)
+        copy.field_name, copy.filename = blob.field_name, blob.filename
         owner = copy.own(self.owner_name)
         source = View(blob, "a private copy in progress")
         filler = copy.own(source.owner_name)
@@ -159,6 +160,7 @@ class View:
 
     def _copied(self, file: BinaryIO) -> tuple[Blob, Owner]:
         blob = Blob(self._blob.storage)
+        blob.field_name, blob.filename = self._blob.field_name, self._blob.filename
         owner = blob.own(self.owner_name)
         try:
             file.seek(0)

@@ -25,6 +25,7 @@ from starlette_upload_keepalive.events import (
     JobSubmitted,
     JobSucceeded,
 )
+from starlette_upload_keepalive.files.owner import JOB
 from starlette_upload_keepalive.files.upload import Origin, Upload, let_go_of_all
 
 from .arguments import Arguments
@@ -307,7 +308,7 @@ class Job(Generic[R]):
     def _own(self, uploads: Sequence[Upload]) -> None:
         try:
             for upload in uploads:
-                self._uploads.append(upload._share(f"the job {self.id}"))
+                self._uploads.append(upload._share(f"{JOB} {self.id}"))
         except BaseException:
             self._let_go()
             raise
@@ -320,7 +321,7 @@ class Job(Generic[R]):
     def _open_uploads(self, origin: Origin) -> list[Upload]:
         """Make uploads for one attempt, each at its first byte. Whoever asks closes them."""
         opened: list[Upload] = []
-        owner = f"attempt {self.attempt} of the job {self.id}"
+        owner = f"attempt {self.attempt} of {JOB} {self.id}"
         try:
             for upload in self._uploads:
                 lent = upload._share(owner, origin=origin, lend=True)

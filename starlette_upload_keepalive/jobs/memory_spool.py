@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from starlette_upload_keepalive.files.blob import Blob
-from starlette_upload_keepalive.files.owner import Owner
+from starlette_upload_keepalive.files.owner import JOB, Owner
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import Upload
 from starlette_upload_keepalive.quantities import check_least
@@ -205,7 +205,7 @@ class _Job:
 
     def own(self, blobs: Sequence[Blob]) -> None:
         for blob in blobs:
-            self.owners = [*self.owners, blob.own(f"the spool, for the job {self.record.id}")]
+            self.owners = [*self.owners, blob.own(f"the spool, for {JOB} {self.record.id}")]
         self.blobs = blobs
 
     def let_go(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from starlette.datastructures import Headers
 
 from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.owner import JOB
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import Upload
 
@@ -319,7 +320,7 @@ def upload_of(job_id: str, file: FileRecord, blob: Blob) -> Upload:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in file.headers]
     return Upload(
         blob,
-        owner=f"the spool, for the job {job_id}",
+        owner=f"the spool, for {JOB} {job_id}",
         filename=file.filename,
         headers=Headers(raw=headers),
         field_name=file.field_name,
