@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, get_args
 
 import anyio.to_thread
 import pytest
@@ -18,6 +18,8 @@ from starlette_upload_keepalive import (
     Uploads,
 )
 from starlette_upload_keepalive.events import JobEvent, JobOverran
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.owner import OwnerKind
 from starlette_upload_keepalive.hooks.prometheus import PrometheusHook, UploadsCollector
 from tests.ends import EVENTS, Gate, at_work, both_kinds, bring_to, each_end, new_upload, register
 from tests.pages import ROOT
@@ -160,6 +162,7 @@ async def test_nothing_of_a_client_or_a_job_is_a_label(uploads: Uploads, metrics
         "outcome": {"failed"},
         "le": metrics.labels["le"],
         "state": {"staged", "waiting", "running", "delayed"},
+        "owner": {"request", "job", "code", "operation"},
     }
 
 
@@ -212,6 +215,8 @@ async def test_collector_asks_when_it_is_asked(metrics: Metrics) -> None:
 
     idle = {
         **{f'upload_jobs_pending{{state="{state}"}}': "0.0" for state in PENDING},
+        **{f'uploads_owned{{owner="{kind}"}}': "0.0" for kind in OWNER_KINDS},
+        **{f'uploads_oldest_owned_seconds{{owner="{kind}"}}': "0.0" for kind in OWNER_KINDS},
         "uploads_open": "0.0",
         "uploads_memory_bytes": "0.0",
         "uploads_disk_bytes": "0.0",
@@ -233,12 +238,17 @@ async def test_collector_asks_when_it_is_asked(metrics: Metrics) -> None:
             for job in jobs:
                 await job.wait()
 
-    assert float(busy.pop("upload_jobs_oldest_waiting_seconds")) > 0
-    del idle["upload_jobs_oldest_waiting_seconds"]
+    for age in (
+        "upload_jobs_oldest_waiting_seconds",
+        'uploads_oldest_owned_seconds{owner="job"}',
+    ):
+        assert float(busy.pop(age)) > 0
+        del idle[age]
     assert busy == {
         **idle,
         'upload_jobs_pending{state="running"}': "1.0",
         'upload_jobs_pending{state="waiting"}': "1.0",
+        'uploads_owned{owner="job"}': "2.0",
         "uploads_open": "2.0",
         "uploads_memory_bytes": "4.0",
         "uploads_disk_bytes": "5.0",
@@ -246,4 +256,25 @@ async def test_collector_asks_when_it_is_asked(metrics: Metrics) -> None:
     }
 
 
+@pytest.mark.anyio
+async def test_the_oldest_of_each_kind_of_owner(metrics: Metrics) -> None:
+    """What some code has forgotten to close shows among requests that come and go."""
+    uploads = Uploads()
+    metrics.registry.register(UploadsCollector(uploads))
+    old, young = (Blob(uploads.storage).own(f"the code that is {age}") for age in ("old", "young"))
+    request = Blob(uploads.storage).own("the request POST /")
+    for owner, seconds in ((old, 3600), (young, 60), (request, 1)):
+        owner.since -= seconds
+    ages = metrics["uploads_oldest_owned_seconds"]
+    assert {labels[0]: int(age) for labels, age in ages.items()} == {
+        "request": 1, "job": 0, "code": 3600, "operation": 0,
+    }  # fmt: skip
+    assert metrics["uploads_owned"] == {
+        ("request",): 1, ("job",): 0, ("code",): 2, ("operation",): 0,
+    }  # fmt: skip
+    for owner in (old, young, request):
+        owner.let_go()
+
+
+OWNER_KINDS = get_args(OwnerKind)
 PENDING = [state.value for state in list(JobState)[:4]]

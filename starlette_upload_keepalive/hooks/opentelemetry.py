@@ -1,7 +1,8 @@
-"""A hook that traces jobs with OpenTelemetry."""
+"""A hook that traces jobs with OpenTelemetry, and metrics of what is going on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from starlette_upload_keepalive.events import (
@@ -16,10 +17,15 @@ from starlette_upload_keepalive.events import (
     JobSubmitted,
     JobSucceeded,
 )
+from starlette_upload_keepalive.jobs.job_state import DONE
+from starlette_upload_keepalive.jobs.owned_upload import by_owner_kind
 from starlette_upload_keepalive.jobs.retry import verb_in
+from starlette_upload_keepalive.jobs.stats import Stats
+from starlette_upload_keepalive.uploads import Uploads
 
 try:
-    from opentelemetry import trace
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import CallbackOptions, Observation
 except ModuleNotFoundError as _error:
     raise ImportError(
         "This hook needs opentelemetry-api: pip install 'starlette-upload-keepalive[opentelemetry]'"
@@ -135,6 +141,79 @@ class OpenTelemetryHook:
                 span.set_status(trace.StatusCode.ERROR, "The app was shut down first.")
         finally:
             span.end()  # even if the error can't tell what it is
+
+
+def observe_uploads(
+    uploads: Uploads, *, meter_provider: metrics.MeterProvider | None = None
+) -> None:
+    """Have ``uploads.stats()`` read whenever metrics are collected.
+
+    A meter takes each metric once: call it for one `Uploads` of a process.
+
+    Args:
+        uploads: The uploads of the app.
+        meter_provider: Who collects the metrics; the global one if None.
+    """
+    meter = metrics.get_meter(_NAME, meter_provider=meter_provider, schema_url=_SCHEMA)
+
+    def observe(name: str, unit: str, text: str, look: _Look, *, adds_up: bool = True) -> None:
+        create: Callable[..., object] = (
+            meter.create_observable_up_down_counter if adds_up else meter.create_observable_gauge
+        )
+
+        def observed(_: CallbackOptions) -> list[Observation]:
+            found = look(uploads.stats())
+            if not isinstance(found, Mapping):
+                return [Observation(found)]
+            label = f"{_NAME}.{'state' if name.startswith('jobs') else 'owner'}"
+            return [Observation(value, {label: each}) for each, value in found.items()]
+
+        create(f"{_NAME}.{name}", [observed], unit, text)
+
+    observe("jobs.pending", "{job}", "Jobs not done.", _pending)
+    observe(
+        "jobs.oldest_waiting",
+        "s",
+        "How long the job has waited that has waited longest; 0 if none waits.",
+        lambda stats: stats.oldest_waiting_seconds or 0,
+        adds_up=False,
+    )
+    observe("threads.busy", "{thread}", "handler_threads taken.", lambda stats: stats.busy_threads)
+    observe("tasks.busy", "{task}", "handler_tasks taken.", lambda stats: stats.busy_tasks)
+    observe(
+        "uploads.open",
+        "{file}",
+        "Stored files that somebody owns.",
+        lambda stats: stats.open_uploads,
+    )
+    observe("uploads.memory", "By", "Bytes of those in memory.", lambda stats: stats.memory_bytes)
+    observe("uploads.disk", "By", "Bytes of those on disk.", lambda stats: stats.disk_bytes)
+    observe("uploads.owned", "{upload}", "Uploads by what owns them.", _owned)
+    observe(
+        "uploads.oldest_owned",
+        "s",
+        "For how long the one has been owned that has been for longest; 0 if none is.",
+        _oldest_owned,
+        adds_up=False,
+    )
+
+
+_Look = Callable[[Stats], "float | Mapping[str, float]"]
+
+
+def _pending(stats: Stats) -> Mapping[str, float]:
+    return {state.value: count for state, count in stats.jobs.items() if state not in DONE}
+
+
+def _owned(stats: Stats) -> Mapping[str, float]:
+    return {kind: len(owned) for kind, owned in by_owner_kind(stats.owned).items()}
+
+
+def _oldest_owned(stats: Stats) -> Mapping[str, float]:
+    return {
+        kind: owned[0].owned_seconds if owned else 0
+        for kind, owned in by_owner_kind(stats.owned).items()
+    }
 
 
 def _current() -> trace.SpanContext:

@@ -18,6 +18,7 @@ from starlette_upload_keepalive.events import (
     JobSucceeded,
 )
 from starlette_upload_keepalive.jobs.job_state import DONE
+from starlette_upload_keepalive.jobs.owned_upload import by_owner_kind
 from starlette_upload_keepalive.uploads import Uploads
 
 try:
@@ -121,6 +122,17 @@ class UploadsCollector(Collector):
             if state not in DONE:  # the counter of the hook has the others
                 pending.add_metric([state.value], count)
         yield pending
+        owned = GaugeMetricFamily("uploads_owned", "Uploads by what owns them.", labels=["owner"])
+        oldest = GaugeMetricFamily(
+            "uploads_oldest_owned_seconds",
+            "For how long the one has been owned that has been for longest; 0 if none is.",
+            labels=["owner"],
+        )
+        for kind, uploads in by_owner_kind(stats.owned).items():
+            owned.add_metric([kind], len(uploads))
+            oldest.add_metric([kind], uploads[0].owned_seconds if uploads else 0)
+        yield owned
+        yield oldest
         for name, text, value in [
             ("uploads_open", "Stored files that somebody owns.", stats.open_uploads),
             ("uploads_memory_bytes", "Bytes of those in memory.", stats.memory_bytes),
