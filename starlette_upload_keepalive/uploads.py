@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from starlette.types import Message, Receive, Scope
@@ -355,8 +355,10 @@ class Uploads(HandlerRegistry):
         await self._runner.keeper.accept(jobs)
 
 
-def _are_field_limits(given: object) -> bool:
-    return isinstance(given, Sequence) and all(isinstance(each, FieldLimits) for each in given)
+def _are_field_limits(given: Any) -> bool:
+    return isinstance(given, Sequence) and all(
+        isinstance(each, FieldLimits) for each in cast("Sequence[object]", given)
+    )
 
 
 def route_path(scope: Scope) -> str:

@@ -33,7 +33,11 @@ def test_half_of_what_the_process_may_open(
     monkeypatch: pytest.MonkeyPatch, soft: int, limit: int
 ) -> None:
     """P7: the other half is for connections and readers."""
-    monkeypatch.setattr("resource.getrlimit", lambda _: (soft, soft))
+
+    def getrlimit(_: int) -> tuple[int, int]:
+        return soft, soft
+
+    monkeypatch.setattr("resource.getrlimit", getrlimit)
     assert OpenFiles().limit == limit
 
 

@@ -44,6 +44,7 @@ class Stepwise(Generic[T]):
             except StopIteration as end:
                 result: T = end.value
                 return result
+            sent: Any = None  # if it was too long
             try:
                 with anyio.move_on_after(self._seconds()) as scope:
                     sent = yield waits_for
