@@ -79,5 +79,5 @@ class Admission:
             look = partial(storage.free_space.look, storage.directory)
             with told_to_the_client():
                 left = await storage.threads.run(look)
-        if sum(reception.missing for reception in self._receiving) > left:
+        if sum(reception.missing for reception in self._receiving) > min(left, storage.disk.left):
             raise StorageFull

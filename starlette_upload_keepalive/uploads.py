@@ -132,6 +132,7 @@ class Uploads(HandlerRegistry):
             io_threads=io_threads,
             sha256=sha256,
             max_open_files=limits.max_open_files,
+            max_disk_bytes=limits.max_disk_bytes,
             min_free_space=limits.min_free_space,
         )
         keep = None if spool is None else self._keep_jobs

@@ -108,3 +108,17 @@ async def test_one_that_is_cancelled_takes_no_place(tmp_path: Path) -> None:
         await admission.admit(2 * MIB)
     assert scope.cancelled_caught
     await admission.admit(2 * MIB)
+
+
+async def test_what_is_still_to_come_has_to_be_left_of_the_budget(tmp_path: Path) -> None:
+    storage = Storage(directory=tmp_path, max_disk_bytes=10 * MIB)
+    admission = Admission(Limits(), storage)
+    with pytest.raises(StorageFull):
+        await admission.admit(10 * MIB + 1)
+    storage.disk.take(3 * MIB)
+    storage.disk.waiting = 3 * MIB  # of jobs in a spool
+    with pytest.raises(StorageFull):
+        await admission.admit(4 * MIB + 1)
+    await admission.admit(4 * MIB)
+    with pytest.raises(StorageFull):
+        await admission.admit(2 * MIB)

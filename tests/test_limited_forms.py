@@ -243,6 +243,19 @@ async def test_what_would_fill_the_disk_is_not_read(caplog: pytest.LogCaptureFix
     assert (await send(app, multipart(file_part(b"x")))).answer.status == 200  # in memory
 
 
+async def test_files_on_disk_have_no_more_bytes_than_they_may() -> None:
+    uploads = Uploads(limits=Limits(max_disk_bytes=3 * MIB))
+    app = app_with(uploads)
+    body, twice = multipart(file_part(bytes(2 * MIB))), multipart(file_part(bytes(4 * MIB)))
+
+    assert (await send(app, body, length=len(body))).answer.status == 200
+    sent = await send(app, twice, length=len(twice))
+    assert (sent.answer.status, sent.received) == (507, 0)
+    assert (await send(app, twice)).answer.status == 507
+    assert (await send(app, body)).answer.status == 200
+    assert uploads.storage.disk.used == 0
+
+
 async def test_no_more_files_are_opened_than_may_be() -> None:
     uploads = Uploads(memory_max_size=0, limits=Limits(max_open_files=2))
     app = app_with(uploads)

@@ -26,6 +26,7 @@ def test_defaults_are_limits() -> None:
         ({"max_request_size": "10 MB"}, "max_request_size must be 1 bytes or more, not '10 MB'"),
         ({"max_concurrency": 0}, "max_concurrency must be 1 or more"),
         ({"max_open_files": 0}, "max_open_files must be 1 or more"),
+        ({"max_disk_bytes": 0}, "max_disk_bytes must be 1 bytes or more"),
         ({"max_pending_jobs": -1}, "max_pending_jobs must be 1 jobs or more"),
         ({"min_free_space": -1}, "min_free_space must be 0 bytes or more"),
         ({"receive_timeout": 0}, "receive_timeout must be more than 0 seconds"),

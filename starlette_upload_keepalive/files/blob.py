@@ -52,6 +52,7 @@ class Blob:
         self._pending: Batch = []
         self._pending_size = 0
         self._reserved = 0
+        self._stored = 0  # of the budget of bytes on disk
         self._on_disk = False
         self._data: bytes | None = None
         self._file: PrivateFile | None = None
@@ -109,6 +110,7 @@ class Blob:
         self._pending = []
         self._give_memory_back()
         self.storage.remove(self)
+        self.storage.disk.give_back(self._stored)
         file, self._file = self._file, None
         if file is None:
             return
@@ -158,7 +160,9 @@ class Blob:
         """
         if self._file is None:
             self._file = self.storage.create_file()
-        self.storage.check_space(self._file)
+        size = sum(map(len, batch))
+        self.storage.take_space(self._file, size)
+        self._stored += size
         self._file.write(batch)
         self._give_memory_back()  # only now: until here what was collected was in it
         if self.storage.sha256:
@@ -214,6 +218,8 @@ class Blob:
     def adopt(self, file: PrivateFile, size: int) -> None:
         """Take over a file that holds all the bytes."""
         self.storage.open_files.add()
+        self.storage.disk.add(size)
+        self._stored = size
         self._on_disk = True
         self._file = file
         self.size = size

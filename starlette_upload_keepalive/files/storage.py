@@ -11,6 +11,7 @@ from typing import Protocol
 from starlette_upload_keepalive.quantities import MIB, check_least
 
 from .change_mark import marks_tell
+from .disk_budget import DiskBudget
 from .filesystem import SpoolAdvice
 from .free_space import FreeSpace
 from .open_files import OpenFiles
@@ -92,6 +93,7 @@ class Storage:
         sha256: Hash files on disk while they are written.
         max_open_files: How many of the larger ones may be open at once; half of
             what the process may open if None.
+        max_disk_bytes: The bytes that they may have together; any number if None.
         min_free_space: The bytes that are to stay free where they lie.
 
     Raises:
@@ -108,6 +110,7 @@ class Storage:
         io_threads: int | None = 8,
         sha256: bool = False,
         max_open_files: int | None = None,
+        max_disk_bytes: int | None = None,
         min_free_space: int = 0,
     ) -> None:
         check_least("memory_max_size", memory_max_size, 0, " bytes")
@@ -121,6 +124,7 @@ class Storage:
         self.memory_max_size = memory_max_size
         self.memory: MemoryBudget = MemoryBudget(memory_budget)
         self.open_files: OpenFiles = OpenFiles(max_open_files)
+        self.disk: DiskBudget = DiskBudget(max_disk_bytes)
         self.free_space: FreeSpace = FreeSpace(min_free_space)
         self.threads: WorkerThreads = WorkerThreads(io_threads)
         self.closer: Closer = Closer()
@@ -177,13 +181,19 @@ class Storage:
         else:
             file.close()
 
-    def check_space(self, file: PrivateFile) -> None:
-        """See that enough is free for a file that is about to grow. Blocks.
+    def take_space(self, file: PrivateFile, size: int) -> None:
+        """Take space for a file that is about to grow. Blocks.
+
+        Args:
+            file: The file.
+            size: By how many bytes, to be given back to `disk`.
 
         Raises:
-            OSError: Less is free than has to stay free (ENOSPC).
+            OSError: Less than has to would stay free (ENOSPC), or there would be more
+                than may be (EDQUOT).
         """
         self.free_space.check(file.fileno(), self.directory)
+        self.disk.take(size)
 
     def marks_tell(self, file: PrivateFile) -> bool:
         """Return whether it would be seen if the user changed one of our files. Blocks once.

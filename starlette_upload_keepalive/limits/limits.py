@@ -24,6 +24,8 @@ class Limits:
             Half of what the process may open (``RLIMIT_NOFILE``) if None.
         max_pending_jobs: With how many jobs that are not done no more forms are taken
             in; 503.
+        max_disk_bytes: The bytes of files that are not in memory, with those of jobs that
+            wait in a spool; 507. No limit but the next if None.
         min_free_space: The bytes that are to stay free where files are stored; 507.
         receive_timeout: The seconds that a client may send nothing; 408. No limit if
             None. The default is that of nginx (``client_body_timeout``).
@@ -40,6 +42,7 @@ class Limits:
     max_concurrency: int = 1000
     max_open_files: int | None = None
     max_pending_jobs: int = 10_000
+    max_disk_bytes: int | None = None
     min_free_space: int = 64 * MIB
     receive_timeout: float | None = 60.0
     min_rate: int | None = None
@@ -49,6 +52,7 @@ class Limits:
             ("max_file_size", " bytes"),
             ("max_request_size", " bytes"),
             ("max_open_files", ""),
+            ("max_disk_bytes", " bytes"),
             ("min_rate", " bytes a second"),
         ]:
             value: object = getattr(self, name)

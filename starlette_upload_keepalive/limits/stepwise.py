@@ -44,6 +44,8 @@ class Stepwise(Generic[T]):
             except StopIteration as end:
                 result: T = end.value
                 return result
+            finally:
+                del go_on  # what it raises, and has a traceback with this frame, is in it
             sent: Any = None  # if it was too long
             try:
                 with anyio.move_on_after(self._seconds()) as scope:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
-from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -29,9 +29,10 @@ from starlette_upload_keepalive.jobs.spool import (
 )
 from starlette_upload_keepalive.quantities import check_least
 
+from .backlog import Backlog
 from .catalog import Catalog
 from .disk import Disk
-from .entry import Entry, State, glance
+from .entry import Entry, State
 from .layout import (
     CHILDREN,
     CLAIMED,
@@ -117,7 +118,7 @@ class DirectorySpool:
         self._trust = Trust()
         self._obstacles = Obstacles(self.root)
         self._left_alone = LeftAlone()
-        self.backlog: int = 0
+        self._backlog = Backlog(self._disk)
         self._closing = threading.Lock()
         self._is_closing = False
         self._catalog = Catalog(self._disk)
@@ -305,21 +306,17 @@ class DirectorySpool:
 
     def waiting(self, most: int | None = None) -> list[WaitingJob]:
         """Return the jobs that may be claimed, the earliest of each handler."""
-        waiting: list[WaitingJob] = []
-        found = Counter[str]()
-        names = sorted(self._disk.names(READY))
-        self.backlog = len(names)
-        for name in names:
-            _, key = glance(name)
-            if found[key] == most or name in self._left_alone:
-                continue
-            entry = Entry.parse(name)
-            if entry is None or entry.state != "w":
-                self._set_aside(f"{READY}/{name}", "its name is not that of a job")
-            else:
-                found[key] += 1
-                waiting.append(WaitingJob(entry.id, entry.key, entry.standing))
+        waiting = self._backlog.look(most, self._left_alone)
+        if self._storage.disk.limit < math.inf:
+            self._storage.disk.waiting = self._backlog.measure()
+        for name in self._backlog.strange:
+            self._set_aside(f"{READY}/{name}", "its name is not that of a job")
         return waiting
+
+    @property
+    def backlog(self) -> int:
+        """How many jobs waited when that was last asked."""
+        return self._backlog.jobs
 
     def claim(self, job: WaitingJob) -> ClaimedJob | None:
         """Make a job ours; None if another was faster, or it can't be read."""
