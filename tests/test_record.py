@@ -82,6 +82,8 @@ def test_it_was_made_now_unless_told() -> None:
         with_changes(arguments=7),
         with_changes(arguments=0),
         with_changes(arguments={}),
+        with_changes(arguments="{"),
+        with_changes(arguments="[" * 100_000),
         with_changes(parent_id="../x"),
         with_changes(parent_id=""),
         with_changes(created_at="now"),

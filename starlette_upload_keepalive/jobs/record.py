@@ -115,6 +115,8 @@ class JobRecord:
             and found["files"]
         ):
             raise ValueError("a value is not of its kind")
+        if self.arguments is not None:
+            json.loads(self.arguments)
 
 
 def is_job_id(value: object) -> bool:
