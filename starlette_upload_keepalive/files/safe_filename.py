@@ -45,6 +45,9 @@ def safe_filename(name: str | None, *, longest: int = LONGEST) -> str:
     stem = _cut(stem.lstrip(_NOT_FIRST), room)
     if _DEVICE.fullmatch(stem.partition(".")[0].rstrip(" ")):  # also if the cut has made it one
         stem = _cut(f"_{stem}", room)
+    if not suffix:
+        stem, suffix = _split(stem)  # the cut may have made one
+        stem = stem.rstrip(_NOT_LAST)
     return (stem or _FALLBACK) + suffix
 
 
