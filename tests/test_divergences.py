@@ -125,3 +125,22 @@ def test_divergence_8_the_file_is_read_only_and_write_works_on_a_copy(size: int)
         await send_request(UploadKeepAliveMiddleware(app), multipart(file_part(bytes(size))))
 
     anyio.run(check)
+
+
+@pytest.mark.parametrize("preamble", [b"\r\n", b"\n\n\n", b"\r\njunk", b"\njunk\r\n\r\n"])
+def test_divergence_10_where_a_preamble_is_cut_makes_no_difference(preamble: bytes) -> None:
+    body = preamble + multipart(Part("a", b"1"))
+    for at in range(len(preamble) + 2):
+        assert in_loop(ours, [body[:at], body[at:]]) == [("a", "1")]
+    assert in_loop(ours, [body[at : at + 1] for at in range(len(body))]) == [("a", "1")]
+    if STARLETTE >= (1, 10):
+        assert in_loop(starlettes, [body]) == [("a", "1")]
+
+
+def test_divergence_11_a_charset_that_fails_is_taken_for_latin_1() -> None:
+    body = multipart(Part("a", b"\xe4"), file_part(b"\xe4"))
+    content_type = f"multipart/form-data; charset=undefined; boundary={BOUNDARY}"
+    assert in_loop(ours, [body], content_type)[0] == ("a", "ä")
+    if STARLETTE >= (1, 10):
+        with pytest.raises(UnicodeError, match="undefined encoding"):
+            in_loop(starlettes, [body], content_type)

@@ -47,7 +47,7 @@ class MultipartReader:
     """Reads one multipart body, and owns every file from its first byte.
 
     Values, limits and messages are those of the newest Starlette, but for the
-    divergences 1, 3 and 7.
+    divergences 1, 3, 7, 10 and 11.
 
     Args:
         content_type: The request's.
@@ -164,7 +164,7 @@ class MultipartReader:
         charset = options.get(b"charset", b"utf-8").decode("latin-1")
         try:
             self._charset = codecs.lookup(charset).name
-        except (LookupError, ValueError):
+        except (LookupError, ValueError):  # divergence 11
             self._charset = "latin-1"
         boundary = options.get(b"boundary")
         if boundary is None:
@@ -291,7 +291,7 @@ class MultipartReader:
     def _decode(self, data: bytes | bytearray) -> str:
         try:
             return data.decode(self._charset)
-        except (LookupError, ValueError):
+        except (LookupError, ValueError):  # divergence 11
             return data.decode("latin-1")
 
 
@@ -301,6 +301,21 @@ class _Parser(MultipartParser):
     def __init__(self, boundary: bytes, calls: dict[str, Callable[..., None]]) -> None:
         super().__init__(boundary)
         self._calls = calls
+        self._in_preamble = False
+        self._begun = False
+
+    def write(self, data: bytes) -> int:
+        """Parse the next bytes.
+
+        What follows on a line end is skipped up to a hyphen that may begin a boundary: by itself
+        python-multipart does so to the end of one message (divergence 10).
+        """
+        if not self._begun:
+            self._in_preamble = self._in_preamble or data[:1] in (b"\r", b"\n")
+            if self._in_preamble:
+                data = data[data.find(b"-") :] if b"-" in data else b""
+            self._begun = bool(data)
+        return super().write(data)
 
     def callback(
         self, name: str, data: bytes | None = None, start: int | None = None, end: int | None = None
