@@ -3,16 +3,18 @@
 PYTHON ?= python3
 VENV := .venv
 KILLS ?= 1000
+SECONDS ?= 600
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak check docs bench format clean
+.PHONY: help demo test soak fuzz check docs bench format clean
 
 help:
 	@echo "make demo    start the example app on a free port of this machine"
 	@echo "make test    run the tests"
 	@echo "make soak    kill and stop servers that share a spool again and again, and see that nothing is lost; KILLS=10000"
+	@echo "make fuzz    look for forms, names and records that break what reads them; SECONDS=600"
 	@echo "make check   run every check: style, types, coverage, all versions, the wheel, the docs"
 	@echo "make docs    make the site of the docs, in site/"
 	@echo "make bench   measure, beside what it replaces, into docs/benchmarks; ARGS=\"parse --rounds 5\""
@@ -29,6 +31,9 @@ soak: $(VENV)/.test
 	$(BIN)/python -m tests.soak --kills $(KILLS)
 	$(BIN)/python -m pytest -m soak
 
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzzing --seconds $(SECONDS)
+
 check: $(VENV)/.check
 	$(BIN)/nox --parallel auto
 
@@ -43,7 +48,7 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) .nox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist site
+	rm -rf $(VENV) .nox .coverage .coverage.* .fuzzing .hypothesis .mypy_cache .pytest_cache .ruff_cache dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The package and one group of pyproject.toml; installed anew when that file changes.

@@ -65,6 +65,16 @@ def power_cut(session: nox.Session) -> None:
     session.run("python", "-m", "tests.power_cut", *session.posargs)
 
 
+# Atheris needs 3.11, and so does the Starlette that is the measure.
+@nox.session(python="3.13" if RUNNING == "3.10" else None, allow_parallel=True)
+def fuzz(session: nox.Session) -> None:
+    """Look for what breaks our readers of forms, names and records; `make fuzz` does so longer."""
+    session.install("--editable", ".", "--group", "fuzz")
+    found = session.create_tmp()
+    options = session.posargs or ["--seconds", "40"]
+    session.run("python", "-m", "tests.fuzzing", "--directory", found, *options)
+
+
 @nox.session(allow_parallel=True)
 def wheel(session: nox.Session) -> None:
     """Build both distributions, install the wheel, and run the tests of the other on it."""

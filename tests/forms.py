@@ -82,13 +82,19 @@ async def ours(chunks: Sequence[bytes], content_type: str = FORM, **limits: Any)
     return found[0]
 
 
-async def starlettes(chunks: Sequence[bytes], content_type: str = FORM, **limits: Any) -> Seen:
+async def starlettes(
+    chunks: Sequence[bytes],
+    content_type: str = FORM,
+    *,
+    parsed_by: type[MultiPartParser] = MultiPartParser,
+    **limits: Any,
+) -> Seen:
     async def stream() -> AsyncGenerator[bytes, None]:
         for chunk in chunks:
             yield chunk
 
     async with aclosing(stream()) as body:
-        parser = MultiPartParser(Headers({"content-type": content_type}), body, **limits)
+        parser = parsed_by(Headers({"content-type": content_type}), body, **limits)
         try:
             form = await parser.parse()
         except MultiPartException as error:
