@@ -11,12 +11,15 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from starlette_upload_keepalive import UploadKeepAliveMiddleware, Uploads
+from starlette_upload_keepalive import FieldLimits, Limits, UploadKeepAliveMiddleware, Uploads
 
 from .forms import Form
 from .measure import Contender, WrongResult
 
 STARLETTE, OURS = "Starlette", "this package"
+LIMITED = "this package, every limit set"
+
+_MUCH = 1 << 40  # bytes
 
 Look = Callable[[FormData], Awaitable[None]]
 
@@ -35,7 +38,26 @@ def starlette(form: Form, error: str | None = None, **limits: int) -> Contender:
 
 def ours(form: Form, error: str | None = None, **limits: int) -> Contender:
     """Parse it by this package; the arguments are those of `starlette`."""
-    uploads = Uploads()
+    return _ours(OURS, Uploads(), form, error, limits)
+
+
+def limited(form: Form) -> Contender:
+    """Parse it by this package, with each limit that there is, and none of them in the way."""
+    names = {part.name or "" for part in form.parts if part.filename is not None}
+    every = Limits(
+        max_file_size=_MUCH,
+        max_request_size=_MUCH,
+        max_open_files=1000,
+        max_disk_bytes=_MUCH,
+        min_rate=1,
+    )
+    fields = [FieldLimits(name, max_size=_MUCH, content_type="*/*") for name in names]
+    return _ours(LIMITED, Uploads(limits=every, fields=fields), form, None, {})
+
+
+def _ours(
+    name: str, uploads: Uploads, form: Form, error: str | None, limits: dict[str, Any]
+) -> Contender:
     # Made once, as in an app.
     parse, read = (
         UploadKeepAliveMiddleware(_app(look, error, limits), uploads=uploads)
@@ -47,7 +69,7 @@ def ours(form: Form, error: str | None = None, **limits: int) -> Contender:
         # Large files are closed by a thread. It counts, although no request waits for it.
         uploads.storage.closer.drain()
 
-    return Contender(OURS, partial(post, parse), check=partial(post, read))
+    return Contender(name, partial(post, parse), check=partial(post, read))
 
 
 def _app(look: Look, error: str | None, limits: dict[str, Any]) -> ASGIApp:

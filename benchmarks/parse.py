@@ -13,7 +13,7 @@ from typing import IO
 
 from python_multipart import MultipartParser
 
-from .form_contenders import OURS, STARLETTE, expect, ours, starlette
+from .form_contenders import OURS, STARLETTE, expect, limited, ours, starlette
 from .forms import BOUNDARY, KIB, MB, Form, Part, boundary_like, noise
 from .measure import MICROSECONDS, Bench, Contender, Table, Unit
 from .starlette_cases import Case, starlette_cases
@@ -27,14 +27,14 @@ async def run(bench: Bench) -> None:
         await bench.race(
             f"Parse a file of {size / MB:g} MB, in messages of {message_size // KIB} KiB",
             Unit("MB/s", size / MB, is_rate=True),
-            [starlette(form), ours(form), _bare_parser(form), _raw_write(form)],
+            [starlette(form), ours(form), limited(form), _bare_parser(form), _raw_write(form)],
         )
     for title, parts in _forms().items():
         form = Form.of(parts)
         await bench.race(
             title,
             MICROSECONDS,
-            [starlette(form), ours(form), _bare_parser(form)],
+            [starlette(form), ours(form), limited(form), _bare_parser(form)],
             repeat=_repeat(bench, form),
         )
     no_boundary = Case(
