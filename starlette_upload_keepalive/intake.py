@@ -185,12 +185,10 @@ class Intake:
                 self._admission.leave(reception)
 
     def _limits_of_files(self) -> FormLimits:
-        rules = [
-            rule
-            for taker, path in self._takers.items()
-            for rule in taker.rules
-            if rule.files.is_on(path)
-        ]
+        rules: list[FileRule] = []
+        for taker, path in self._takers.items():
+            if taker.rules:  # else, as mostly, nothing has to be made
+                rules += [rule for rule in taker.rules if rule.files.is_on(path)]
         return FormLimits(rules, self._admission.limits.max_file_size)
 
     def _log(self, error: Exception) -> None:

@@ -110,10 +110,10 @@ class Blob:
         self._pending = []
         self._give_memory_back()
         self.storage.remove(self)
-        self.storage.disk.give_back(self._stored)
         file, self._file = self._file, None
         if file is None:
             return
+        self.storage.disk.give_back(self._stored)
         try:
             file.unlink()
         finally:

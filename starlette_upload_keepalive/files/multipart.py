@@ -140,7 +140,7 @@ class MultipartReader:
             upload.size = upload._view.blob.size
         return self._items
 
-    def _parser(self) -> MultipartParser:
+    def _parser(self) -> _Parser:
         boundary = self._boundary()
         if len(boundary) > _MAX_BOUNDARY:
             raise MultiPartException(INVALID)
@@ -172,12 +172,12 @@ class MultipartReader:
         return boundary
 
     async def _receive(
-        self, stream: AsyncIterable[bytes], parser: MultipartParser, behind: WriteBehind
+        self, stream: AsyncIterable[bytes], parser: _Parser, behind: WriteBehind
     ) -> None:
         reception = self._reception
         async for data in stream:
             reception.take(data)
-            parser.write(data)
+            parser.write(data if parser.begun else parser.past_preamble(data))
             if self._unwritten or (self._blob is not None and behind.is_due(self._blob)):
                 await self._write_out(behind)
 
@@ -302,20 +302,19 @@ class _Parser(MultipartParser):
         super().__init__(boundary)
         self._calls = calls
         self._in_preamble = False
-        self._begun = False
+        self.begun: bool = False
 
-    def write(self, data: bytes) -> int:
-        """Parse the next bytes.
+    def past_preamble(self, data: bytes) -> bytes:
+        """Leave out what comes before the first boundary; it has `begun` with the rest.
 
         What follows on a line end is skipped up to a hyphen that may begin a boundary: by itself
         python-multipart does so to the end of one message (divergence 10).
         """
-        if not self._begun:
-            self._in_preamble = self._in_preamble or data[:1] in (b"\r", b"\n")
-            if self._in_preamble:
-                data = data[data.find(b"-") :] if b"-" in data else b""
-            self._begun = bool(data)
-        return super().write(data)
+        self._in_preamble = self._in_preamble or data[:1] in (b"\r", b"\n")
+        if self._in_preamble:
+            data = data[data.find(b"-") :] if b"-" in data else b""
+        self.begun = bool(data)
+        return data
 
     def callback(
         self, name: str, data: bytes | None = None, start: int | None = None, end: int | None = None

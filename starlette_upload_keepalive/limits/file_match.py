@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from re import Pattern
 
 from starlette.routing import compile_path
@@ -71,4 +72,9 @@ def patterns_of(content_type: str | Sequence[str]) -> tuple[str, ...]:
 def is_of(patterns: Sequence[str], content_type: str | None) -> bool:
     """Whether a declared media type is one of those that patterns stand for."""
     declared = (content_type or "").partition(";")[0].strip().lower()
-    return any(fnmatchcase(declared, pattern) for pattern in patterns)
+    return _compiled(tuple(patterns)).fullmatch(declared) is not None
+
+
+@lru_cache
+def _compiled(patterns: tuple[str, ...]) -> Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, patterns)))

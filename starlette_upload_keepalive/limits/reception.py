@@ -45,17 +45,13 @@ class Reception:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        limits = _NONE if limits is None else limits
         self.size = size
         self.received: int = 0
-        self._max_size = math.inf if limits.max_request_size is None else limits.max_request_size
-        self._timeout = math.inf if limits.receive_timeout is None else limits.receive_timeout
-        self._min_rate = limits.min_rate or 0
+        self._limits = _NONE if limits is None else limits
         self._clock = clock
-        self._coarse = min(_COARSE, self._timeout * _COARSE_SHARE)
         self._next_look = math.inf
-        self._began = 0.0
         self._rests = False
+        self._began = 0.0
         self._scope: anyio.CancelScope | None = None  # of a long body
 
     @property
@@ -63,29 +59,32 @@ class Reception:
         """The bytes that are still to come, as far as is known."""
         return max(0, (self.size or 0) - self.received)
 
-    async def within_time(self, receiving: Awaitable[None]) -> None:
-        """Await what receives the body and lets this `take` it.
+    def within_time(self, receiving: Awaitable[None]) -> Awaitable[None]:
+        """Return what awaits that which receives the body and lets this `take` it.
 
         Args:
             receiving: It. The client's time is not counted while it is `at_rest`.
 
         Raises:
-            UploadTooSlow: The client has sent nothing for too long.
+            UploadTooSlow: In what is returned: the client has sent nothing for too long.
 
         Cancellation: as that of what receives.
         """
-        self._began = self._clock()
-        if self._timeout == math.inf:
+        if self._limits.receive_timeout is None:
+            return receiving
+        if self._limits.min_rate is not None:
+            self._began = self._clock()
+            self._next_look = self._began + _START
+        if self.size is not None and self.size <= _SHORT:
+            return Stepwise(receiving, self._patience, self._silence)
+        return self._with_timer(receiving)
+
+    async def _with_timer(self, receiving: Awaitable[None]) -> None:
+        with anyio.CancelScope() as self._scope:
+            self._set_timer()
             await receiving
-        elif self.size is not None and self.size <= _SHORT:
-            self._next_look = self._began + _START if self._min_rate else math.inf
-            await Stepwise(receiving, self._patience, self._silence)
-        else:
-            self._next_look = self._began + self._coarse
-            with anyio.CancelScope(deadline=self._deadline()) as self._scope:
-                await receiving
-            if self._scope.cancelled_caught:
-                raise self._silence()
+        if self._scope.cancelled_caught:
+            raise self._silence()
 
     def take(self, data: bytes) -> None:
         """Count what has come.
@@ -95,11 +94,11 @@ class Reception:
             UploadTooSlow: It has come too slowly.
         """
         self.received += len(data)
-        if self.received > self._max_size:
-            raise RequestTooLarge(int(self._max_size))
-        now = self._clock()
-        if now >= self._next_look:
-            self._look(now)
+        most = self._limits.max_request_size
+        if most is not None and self.received > most:
+            raise RequestTooLarge(most)
+        if self._next_look != math.inf and self._clock() >= self._next_look:
+            self._look()
 
     @contextmanager
     def at_rest(self) -> Generator[None, None, None]:
@@ -115,25 +114,25 @@ class Reception:
             self._began += now - rested
             self._set_timer()
 
-    def _look(self, now: float) -> None:
-        due = self._min_rate * (now - self._began - _START)
-        if self.received < due:
-            raise UploadTooSlow(f"It comes with less than {self._min_rate:,} bytes a second.")
+    def _look(self) -> None:
+        rate = self._limits.min_rate
+        if rate is not None and self.received < rate * (self._clock() - self._began - _START):
+            raise UploadTooSlow(f"It comes with less than {rate:,} bytes a second.")
         self._set_timer()
 
     def _set_timer(self) -> None:
         if self._scope is not None:
-            self._scope.deadline = self._deadline()
-            self._next_look = self._clock() + self._coarse
-
-    def _deadline(self) -> float:
-        return anyio.current_time() + self._patience() + self._coarse
+            timeout = self._patience()
+            coarse = min(_COARSE, timeout * _COARSE_SHARE)
+            self._scope.deadline = anyio.current_time() + timeout + coarse
+            self._next_look = self._clock() + coarse
 
     def _patience(self) -> float:
-        return math.inf if self._rests else self._timeout
+        timeout = self._limits.receive_timeout
+        return math.inf if self._rests or timeout is None else timeout
 
     def _silence(self) -> UploadTooSlow:
-        return UploadTooSlow(f"Nothing has come for {self._timeout:g} seconds.")
+        return UploadTooSlow(f"Nothing has come for {self._patience():g} seconds.")
 
 
 _NONE = Limits(receive_timeout=None)
