@@ -132,7 +132,8 @@ class Server:
     def post(self, path: str, body: bytes, **headers: str) -> Response:
         """Send one form on a connection of its own."""
         with self.connect() as connection:
-            connection.send(head("POST", path, len(body), **headers), body)
+            with suppress(ConnectionError):  # it may answer, and close, before it has read all
+                connection.send(head("POST", path, len(body), **headers), body)
             return connection.receive()
 
     def signal(self, by: signal.Signals) -> None:
@@ -181,7 +182,7 @@ def running(
         kind: Which of `KINDS` or `SEVERAL`.
         directory: An empty one, for all that it writes.
         options: More of its command line.
-        app: Which app of ``tests.server_app`` it serves.
+        app: Which app it serves: of ``tests.server_app``, or of the module before the colon.
         env: More of its environment.
     """
     chosen = {**KINDS, **SEVERAL}[kind]
@@ -193,7 +194,8 @@ def running(
     command = [
         sys.executable,
         *("-W", "always::ResourceWarning", "-m", *chosen.command),
-        *(chosen.port.format(port=port), *options, f"tests.server_app:{app}"),
+        *(chosen.port.format(port=port), *options),
+        app if ":" in app else f"tests.server_app:{app}",
     ]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -245,6 +247,10 @@ class Connection:
     def send(self, *pieces: bytes) -> None:
         for piece in pieces:
             self._socket.sendall(piece)
+
+    def send_at_once(self) -> None:
+        """Have each piece that is sent go on its way by itself."""
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def receive(self) -> Response:
         """Read one answer to its end."""

@@ -15,7 +15,6 @@ import pytest
 
 from tests.asgi import BOUNDARY
 from tests.servers import (
-    FORM,
     KINDS,
     UVICORNS,
     Connection,
@@ -218,78 +217,6 @@ def test_client_that_leaves_during_the_upload_is_an_abort(
     assert "rror" not in log
     (end,) = site.server.records("end", tag)
     assert end["status"] == 499  # if anything: nobody is there to read it
-
-
-# Bad input
-
-
-def case(
-    name: str, body: bytes, status: int, *, content_type: str = FORM, runs: bool = False
-) -> Any:
-    return pytest.param(body, content_type, status, runs, id=name)
-
-
-def part(*headers: bytes, data: bytes = SMALL) -> bytes:
-    return DELIMITER + b"\r\n" + b"\r\n".join(headers) + b"\r\n\r\n" + data
-
-
-DISPOSITION = b'Content-Disposition: form-data; name="photo"; filename="TAG"'
-NAMELESS = b'Content-Disposition: form-data; filename="TAG"'
-EMPTY_NAME = b'Content-Disposition: form-data; name=""; filename="TAG"'
-BLANK = b'Content-Disposition: form-data; name="photo"; filename=""'
-FIELD = b'Content-Disposition: form-data; name="field"'
-FILE = part(DISPOSITION)
-LONG = f"{FORM}{'x' * 257}"
-
-BAD_INPUT = [
-    # The end is missing.
-    case("no end", FILE, 400),
-    case("whole, then half", FILE + FILE[:-5], 400),
-    case("a boundary at the end", FILE + DELIMITER + b"\r\n", 400),
-    # The boundary is wrong.
-    case("no body", b"", 400),
-    case("only the end", END, 422),
-    case("no boundary", FILE + END, 400, content_type="multipart/form-data"),
-    case("empty boundary", FILE + END, 400, content_type="multipart/form-data; boundary="),
-    case("long boundary", FILE + END, 400, content_type=LONG),
-    case("another boundary", FILE + END, 400, content_type="multipart/form-data; boundary=x"),
-    case("1 MB before the first", b"x" * MIB + FILE + END, 400),
-    case("8 MB after the last", FILE + END + b"x" * 8 * MIB, 200, runs=True),
-    # The headers of a part are.
-    case("9 headers", part(DISPOSITION, *[b"X-Y: z"] * 8) + END, 400),
-    case("a header of 5 KB", part(DISPOSITION, b"X-Y: " + b"z" * 5000) + END, 400),
-    case("a header without an end", DELIMITER + b"\r\n" + DISPOSITION + b"z" * MIB, 400),
-    case("no disposition", part(b"X-Y: z") + END, 400),
-    case("no name", part(NAMELESS) + END, 400),
-    case("empty name", part(EMPTY_NAME) + END, 422),
-    # There is too much.
-    case("1001 files", FILE * 1001 + END, 400),
-    case("1001 fields", part(FIELD) * 1001 + END, 400),
-    case("a field of 1 MB and a byte", part(FIELD, data=b"x" * (MIB + 1)) + END, 400),
-    # There is nothing.
-    case("no bytes", part(DISPOSITION, data=b"") + END, 200, runs=True),
-    case("one left blank", part(BLANK, data=b"") + FILE + END, 200, runs=True),
-]
-
-
-@pytest.mark.parametrize(("body", "content_type", "status", "runs"), BAD_INPUT)
-def test_bad_input_is_answered_and_leaves_nothing(
-    site: Site, tag: str, body: bytes, content_type: str, status: int, runs: bool
-) -> None:
-    """P2, P4, P11, divergence 1: a clear answer, no job, and a server in good health."""
-    tagged = body.replace(b"TAG", tag.encode())
-    answer = site.server.post(f"/status/200?tag={tag}", tagged, content_type=content_type)
-    assert answer.status == status
-    if status == 400:
-        assert answer.json()["detail"] != "There was an error parsing the body"
-    if runs:
-        site.check_ran_once(tag, SMALL if SMALL in body else b"")
-    else:
-        site.check_nothing_ran(tag)
-
-    after = f"{tag}-after"
-    assert site.server.post(f"/status/200?tag={after}", form(SMALL, after)).status == 200
-    site.check_ran_once(after, SMALL)
 
 
 # P5: off the request

@@ -1,0 +1,1 @@
+"""Input that means harm, the servers it is sent to, and what it must not leave behind."""
