@@ -12,6 +12,7 @@ from . import (
     accept,
     backlog,
     handlers,
+    hostile,
     machine,
     overhead,
     parse,
@@ -27,6 +28,7 @@ from .measure import Bench
 BENCHMARKS = {
     "parse": parse.run,
     "peers": peers.run,
+    "hostile": hostile.run,
     "upload": upload.run,
     "stall": stall.run,
     "save": save.run,

@@ -105,6 +105,11 @@ class Form:
         messages = [_message(body, more=body is not end) for body in bodies]
         return cls([], messages, sum(map(len, bodies)))
 
+    @classmethod
+    def raw(cls, body: bytes, *, message_size: int, content_type: bytes = CONTENT_TYPE) -> Form:
+        """Bring a body as it is; its `parts` are empty."""
+        return cls([], list(_cut(body, message_size)), len(body), content_type)
+
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers of the request."""
