@@ -59,7 +59,7 @@ class Admission:
         self._receiving.add(reception)
         if size is not None and size > self.storage.memory_max_size:
             try:
-                await self._check_room()
+                await self._check_room(reception)
             except BaseException:
                 self.leave(reception)
                 raise
@@ -69,8 +69,8 @@ class Admission:
         """Know that a form is being received no more."""
         self._receiving.discard(reception)
 
-    async def _check_room(self) -> None:
-        """See that there is room for what is still to come, as far as that is known."""
+    async def _check_room(self, reception: Reception) -> None:
+        """See that there is room for a form, and for what is still to come of others."""
         storage = self.storage
         if storage.open_files.count >= storage.open_files.limit:
             raise TooManyOpenFiles
@@ -79,5 +79,8 @@ class Admission:
             look = partial(storage.free_space.look, storage.directory)
             with told_to_the_client():
                 left = await storage.threads.run(look)
-        if sum(reception.missing for reception in self._receiving) > min(left, storage.disk.left):
+        # What costs a client no more than a header takes no room from others: it is believed that
+        # as much more comes as has come.
+        others = sum(min(each.missing, each.received) for each in self._receiving)
+        if reception.missing + others > min(left, storage.disk.left):
             raise StorageFull

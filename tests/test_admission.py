@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import pytest
@@ -22,6 +23,12 @@ from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.quantities import MIB
 
 pytestmark = pytest.mark.anyio
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
 
 
 async def test_a_body_that_says_it_is_too_large() -> None:
@@ -65,22 +72,45 @@ async def test_as_many_files_as_may_be_open() -> None:
     await admission.admit(None)  # may
 
 
-async def test_what_is_still_to_come_has_to_find_room(tmp_path: Path) -> None:
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many bytes of a disk are free."""
+    free = 100 * MIB
+
+    def disk_usage(_: object) -> Usage:
+        return Usage(10 * free, 9 * free, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    return free
+
+
+async def test_what_is_still_to_come_has_to_find_room(free: int) -> None:
     """Of two that would fill the disk together, the second is refused before it is read."""
-    free = shutil.disk_usage(tmp_path).free
-    storage = Storage(directory=tmp_path, min_free_space=free // 4)
-    admission = Admission(Limits(), storage)
+    admission = Admission(Limits(), Storage(min_free_space=10 * MIB))
     with pytest.raises(StorageFull):
         await admission.admit(free)
-    first = await admission.admit(free // 2)
+    first = await admission.admit(60 * MIB)
+    first.received = 30 * MIB
     with pytest.raises(StorageFull):
-        await admission.admit(free // 2)
-    first.received = free // 2  # its bytes are on the disk, or at least are no more to come
-    second = await admission.admit(free // 2)
+        await admission.admit(61 * MIB)
+    second = await admission.admit(60 * MIB)
+    first.received = 60 * MIB
+    second.received = 5 * MIB
     with pytest.raises(StorageFull):
-        await admission.admit(free // 2)
+        await admission.admit(86 * MIB)
     admission.leave(second)
-    await admission.admit(free // 2)
+    await admission.admit(90 * MIB)
+
+
+async def test_a_mere_claim_takes_no_room_from_others(free: int) -> None:
+    """P7: else one header without a body would have all others refused."""
+    admission = Admission(Limits(), Storage(min_free_space=10 * MIB))
+    claim = await admission.admit(90 * MIB)
+    await admission.admit(90 * MIB)
+    claim.received = MIB  # as much more is believed
+    with pytest.raises(StorageFull):
+        await admission.admit(90 * MIB)
+    await admission.admit(89 * MIB)
 
 
 async def test_what_is_refused_takes_no_place(tmp_path: Path) -> None:
@@ -119,6 +149,7 @@ async def test_what_is_still_to_come_has_to_be_left_of_the_budget(tmp_path: Path
     storage.disk.waiting = 3 * MIB  # of jobs in a spool
     with pytest.raises(StorageFull):
         await admission.admit(4 * MIB + 1)
-    await admission.admit(4 * MIB)
+    first = await admission.admit(4 * MIB)
+    first.received = MIB
     with pytest.raises(StorageFull):
-        await admission.admit(2 * MIB)
+        await admission.admit(3 * MIB + 1)

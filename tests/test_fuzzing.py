@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-from python_multipart import MultipartParser
 
 from starlette_upload_keepalive.files import multipart, safe_filename
 from starlette_upload_keepalive.files.multipart import MultipartReader
