@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from . import form_hook
 from .files.allocator import keep_freed_memory
 from .intake import SCOPE_KEY, Intake
-from .jobs.stage import current_stage
+from .jobs.current_stage import current_stage
 from .uploads import Uploads, route_path
 
 _MULTIPART = form_hook.MULTIPART.encode()

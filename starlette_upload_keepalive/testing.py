@@ -10,10 +10,10 @@ import anyio
 from .exceptions import NotRunning, WouldDeadlock
 from .files.owner import REQUEST
 from .files.storage import OpenBlob
+from .jobs.current_stage import current_stage
 from .jobs.job import Job
 from .jobs.job_state import JobState
 from .jobs.runner import Runner
-from .jobs.stage import current_stage
 from .spool_contract.checking import check_spool
 from .uploads import Uploads
 

@@ -74,6 +74,7 @@ ORDER = (
     "jobs.memory_spool",
     "jobs.job",
     "jobs.job_context",
+    "jobs.current_stage",
     "jobs.stage",
     "jobs.signature",
     "jobs.selection",
@@ -202,12 +203,24 @@ def test_out_of_bounds(module: str) -> None:
 
 
 def test_all_is_the_public_surface() -> None:
+    """To type checkers, and to those who ask for a name."""
+    source = ast.parse((FOLDER / "__init__.py").read_text())
+    told = {
+        alias.name: f"{package.__name__}.{node.module}"
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert told.keys() | {"__version__"} == set(package.__all__) == set(dir(package))
+    assert {name: getattr(package, name).__module__ for name in told} == told
     names = {
         name
         for name, value in vars(package).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    assert names | {"__version__"} == set(package.__all__)
+    assert names == told.keys()
+    with pytest.raises(AttributeError, match="has no attribute 'Blob'"):
+        _ = package.Blob  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("name", [name for name in package.__all__ if name != "__version__"])

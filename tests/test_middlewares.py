@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from starlette_upload_keepalive import UploadKeepAliveMiddleware
-from starlette_upload_keepalive.jobs.stage import Stage, current_stage
+from starlette_upload_keepalive.jobs.current_stage import current_stage
+from starlette_upload_keepalive.jobs.stage import Stage
 from tests.answering import BODY, answering, begin, body, counting, plain_endpoint, told
 from tests.asgi import behind_base_http_middleware, http_scope, lifespan, send_request
 

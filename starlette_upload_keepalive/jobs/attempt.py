@@ -17,8 +17,9 @@ from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
 
 from .arguments import MAX_RESULT_SIZE, through_json
+from .current_stage import current_stage
 from .job import Job
-from .stage import Stage, current_stage
+from .stage import Stage
 
 
 @dataclass(frozen=True)

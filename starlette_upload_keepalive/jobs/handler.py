@@ -16,6 +16,7 @@ from starlette_upload_keepalive.files.disk_errors import told_to_the_client
 from starlette_upload_keepalive.files.upload import Upload
 
 from .arguments import Arguments
+from .current_stage import TakesJobs, current_stage
 from .history import JobHistory
 from .job import Job
 from .job_context import JobContext
@@ -24,7 +25,7 @@ from .record import handler_key
 from .selection import Selection
 from .signature import runs_in, wants_context
 from .spool import ClaimedJob
-from .stage import NOT_DURABLE, NOT_RUNNING, Stage, StagedJob, current_stage
+from .stage import NOT_DURABLE, NOT_RUNNING, Stage, StagedJob
 from .work import Keep
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -197,7 +198,7 @@ class Handler(Generic[F, D, P, R]):
             raise
         return job
 
-    def _made(self, upload: Any, args: Any, kwargs: Any, stage: Stage | None = None) -> Job[R]:
+    def _made(self, upload: Any, args: Any, kwargs: Any, stage: TakesJobs | None = None) -> Job[R]:
         uploads = self._checked_uploads(upload)
         placeholders = [upload, None] if self._wants_context else [upload]
         try:
@@ -306,7 +307,7 @@ class Handler(Generic[F, D, P, R]):
             ) from None
 
 
-def _stage_of(uploads: Sequence[Upload]) -> Stage | None:
+def _stage_of(uploads: Sequence[Upload]) -> TakesJobs | None:
     """The stage of the request or job that the uploads came in with, or that runs now."""
     for upload in uploads:
         if isinstance(upload._origin, Stage):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -257,6 +256,3 @@ NOT_RUNNING = (
     "No runner is there to start the job: let the server send lifespan events, "
     "or enter `async with uploads.running():`."
 )
-
-current_stage: ContextVar[Stage | None] = ContextVar("current_stage", default=None)
-"""The stage of the request that is served here, or of the job whose handler runs here."""
