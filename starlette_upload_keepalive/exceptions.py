@@ -24,7 +24,9 @@
     ├── ArgumentsTooLarge     (ValueError)       a job's arguments are more than 1 MiB of JSON
     ├── ResultTooLarge        (ValueError)       a job's result is more than 64 KiB of JSON
     ├── HandlerTimeout        (TimeoutError)     a handler took longer than its timeout
-    ├── ProcessDied                              a job's process has ended while it ran
+    ├── ProcessDied                              the app's process has ended while a job ran
+    ├── HandlerRaised                            what a handler raised in a process of its own
+    ├── HandlerCrashed        (RuntimeError)     the process of a handler ended without a result
     ├── JobNotFound           (LookupError)      no job of that id is known
     ├── SpoolUnusable         (RuntimeError)     a directory can't keep what a spool promises
     ├── RetryLater                               a handler wants to be called once more
@@ -37,7 +39,7 @@ A malformed body raises Starlette's own ``MultiPartException`` (an
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -253,6 +255,26 @@ class ProcessDied(UploadKeepAliveError):
     def __init__(self, times: int) -> None:
         super().__init__(f"The process has ended while the handler ran, {times} times.")
         self.times: int = times
+
+
+class HandlerRaised(UploadKeepAliveError):
+    """Raised in place of what a handler has raised in a process of its own.
+
+    Its text is the type and the message of that; its cause shows the traceback.
+
+    Args:
+        message: The type and the message.
+        kinds: For each error that was raised, of a group each that it holds: the names of
+            its class and of the classes that this is made of, with their modules.
+    """
+
+    def __init__(self, message: str, kinds: Sequence[Collection[str]] = ()) -> None:
+        super().__init__(message)
+        self.kinds: Sequence[Collection[str]] = kinds
+
+
+class HandlerCrashed(UploadKeepAliveError, RuntimeError):
+    """Raised when the process of a handler has ended without a result. The error says how."""
 
 
 class JobNotFound(UploadKeepAliveError, LookupError):

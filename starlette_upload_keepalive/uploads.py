@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from .jobs.history import JobHistory
 from .jobs.job import Job
 from .jobs.keeper import Keeper
 from .jobs.known_jobs import Jobs
+from .jobs.options import RunIn
 from .jobs.owned_upload import owned_uploads, warn_of_owned
 from .jobs.registry import HandlerRegistry
 from .jobs.runner import Runner
@@ -64,6 +66,8 @@ class Uploads(HandlerRegistry):
             that ``await upload.sha256()`` need not read them again.
         handler_threads: How many plain functions run at once, each in a thread.
         handler_tasks: How many ``async`` functions run at once.
+        handler_processes: How many functions with ``run_in="process"`` run at once; as
+            many as there are CPUs if None.
         grace_period: The seconds that jobs get to finish at shutdown; in the
             last tenth of it, and the last 3 at most, threads are asked to stop.
             Keep it below the server's own limit, which is 60 for hypercorn.
@@ -96,6 +100,7 @@ class Uploads(HandlerRegistry):
         sha256: bool = False,
         handler_threads: int = 8,
         handler_tasks: int = 100,
+        handler_processes: int | None = None,
         grace_period: float = 30.0,
         job_history: int = 1000,
         keep_failed: int = 0,
@@ -106,6 +111,9 @@ class Uploads(HandlerRegistry):
     ) -> None:
         check_least("handler_threads", handler_threads, 1)
         check_least("handler_tasks", handler_tasks, 1)
+        if handler_processes is None:
+            handler_processes = os.cpu_count() or 1
+        check_least("handler_processes", handler_processes, 1)
         check_least("job_history", job_history, 0, " jobs")
         check_least("keep_failed", keep_failed, 0, " jobs")
         if not isinstance(spool, (Spool, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -149,8 +157,11 @@ class Uploads(HandlerRegistry):
         )
         self._threads = WorkerThreads(handler_threads)
         self._callback_threads = WorkerThreads(handler_threads)
-        self._handler_threads = handler_threads
-        self._handler_tasks = handler_tasks
+        self._places: Mapping[RunIn, int] = {
+            "thread": handler_threads,
+            "loop": handler_tasks,
+            "process": handler_processes,
+        }
         self._grace_period = grace_period
         self._runner: Runner | None = None
         self._admission = Admission(limits, self.storage, self._pending_jobs)
@@ -171,6 +182,7 @@ class Uploads(HandlerRegistry):
 
         Raises:
             RuntimeError: It was entered in another event loop, and lasts.
+            TypeError: A handler is to run in a process, which would not find it.
 
         Cancellation: jobs that run are cancelled too, and logged as lost.
         """
@@ -179,6 +191,7 @@ class Uploads(HandlerRegistry):
                 raise RuntimeError("These uploads run in another event loop: make one per app.")
             yield
             return
+        self._check_names()
         try:
             async with self._kept() as keeper:
                 runner = self._runner = self._made_runner(keeper)
@@ -197,8 +210,7 @@ class Uploads(HandlerRegistry):
             # Its turns see to the limit. A thread that was left behind takes no other's place.
             threads=WorkerThreads(math.inf),
             callback_threads=self._callback_threads,
-            max_threads=self._handler_threads,
-            max_tasks=self._handler_tasks,
+            places=self._places,
             grace_period=self._grace_period,
             expects_more=self._expects_jobs,
             keeper=keeper,
@@ -254,6 +266,7 @@ class Uploads(HandlerRegistry):
             oldest_waiting_seconds=None if oldest is None else time.monotonic() - oldest,
             busy_threads=0 if executor is None else executor.places_taken("thread"),
             busy_tasks=0 if executor is None else executor.places_taken("loop"),
+            busy_processes=0 if executor is None else executor.places_taken("process"),
             look=partial(owned_uploads, self.storage, self.jobs.get),
         )
 
@@ -310,8 +323,7 @@ class Uploads(HandlerRegistry):
         runner = Runner(
             threads=self._threads,  # shared with other requests
             callback_threads=self._callback_threads,
-            max_threads=self._handler_threads,
-            max_tasks=self._handler_tasks,
+            places=self._places,
             grace_period=self._grace_period if cancelled else None,
             retries=False,  # the client would have to wait for them
         )

@@ -21,8 +21,8 @@ PAGES = [
     "SECURITY.md",
     *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md"))),
 ]
-# Each of their examples is a program by itself.
-APART = {"docs/migrating.md"}
+# Each of their examples is a program by itself, or one file of it.
+APART = {"docs/migrating.md", "docs/processes.md"}
 
 
 def run(page: str) -> SimpleNamespace:

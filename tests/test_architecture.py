@@ -65,6 +65,7 @@ ORDER = (
     "jobs.event_log",
     "jobs.retry",
     "jobs.options",
+    "jobs.import_name",
     "jobs.work",
     "jobs.arguments",
     "jobs.error_text",
@@ -81,6 +82,13 @@ ORDER = (
     "jobs.history",
     "jobs.handler",
     "jobs.decorator",
+    "jobs.calling",
+    "jobs.channel",
+    "jobs.process_end",
+    "jobs.worker_process",
+    "jobs.scratch",
+    "jobs.in_process",
+    "jobs.worker",
     "jobs.turns",
     "jobs.alarms",
     "jobs.attempt",
@@ -223,6 +231,24 @@ def test_all_is_the_public_surface() -> None:
         _ = package.Blob  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_worker_imports_nothing_that_only_an_app_needs() -> None:
+    """It is most of what a job in a process of its own waits for."""
+    script = """
+import sys
+import starlette_upload_keepalive.jobs.worker
+from starlette_upload_keepalive import JobContext, Upload
+
+print(*sys.modules)
+"""
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    loaded = {name.removeprefix(f"{package.__name__}.") for name in run.stdout.split()}
+    assert "jobs.worker" in loaded
+    of_an_app = {"events", "intake", "jobs.handler", "jobs.job", "middleware", "uploads"}
+    assert not loaded & of_an_app
+    assert not [name for name in loaded if name.startswith(("spool", "hooks", "starlette.routing"))]
+
+
 @pytest.mark.parametrize("name", [name for name in package.__all__ if name != "__version__"])
 def test_public_name_is_documented_and_tells_where_it_lives(name: str) -> None:
     value = getattr(package, name)
@@ -246,6 +272,22 @@ optional |= {"opentelemetry", "prometheus_client", "puremagic", "pytest", "struc
 assert not optional & (set(sys.modules) - before)
 assert Request._get_form is form
 assert threading.active_count() == 1
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_import_needs_nothing_that_only_unix_has() -> None:
+    script = """
+import sys
+from fastapi import FastAPI
+import anyio.from_thread, asyncio, subprocess, tempfile
+
+sys.platform = "win32"
+sys.modules["fcntl"] = sys.modules["resource"] = None
+import starlette_upload_keepalive
+
+for name in starlette_upload_keepalive.__all__:
+    getattr(starlette_upload_keepalive, name)
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 

@@ -39,6 +39,7 @@ UNITS = {"": 1, "s": 1, "days": 24 * 3600, "KiB": 1024, "MiB": 1024 * 1024}
 WORDS = {
     "none": (None, ()),
     "any": (None, ()),
+    "one per CPU": (None,),
     "the function's": (None,),
     "the system's": (None,),
     "`log_events`": ((package.log_events,),),

@@ -32,6 +32,8 @@ PARENTS: dict[type[Exception], type[Exception]] = {
     exceptions.ResultTooLarge: ValueError,
     exceptions.HandlerTimeout: TimeoutError,
     exceptions.ProcessDied: Exception,
+    exceptions.HandlerRaised: Exception,
+    exceptions.HandlerCrashed: RuntimeError,
     exceptions.JobNotFound: LookupError,
     exceptions.SpoolUnusable: RuntimeError,
     exceptions.RetryLater: Exception,

@@ -223,6 +223,7 @@ async def test_collector_asks_when_it_is_asked(metrics: Metrics) -> None:
         "upload_jobs_oldest_waiting_seconds": "0.0",
         "upload_busy_threads": "0.0",
         "upload_busy_tasks": "0.0",
+        "upload_busy_processes": "0.0",
     }
     assert all_metrics() == idle
     gate = Gate(uploads, "thread")

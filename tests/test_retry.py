@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from starlette_upload_keepalive import Discard, Retry, RetryLater
-from starlette_upload_keepalive.jobs.retry import leaves, verb_in
+from starlette_upload_keepalive import Discard, HandlerRaised, Retry, RetryLater
+from starlette_upload_keepalive.jobs.retry import kinds_in, leaves, verb_in
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -139,3 +139,36 @@ def test_retry_later_of_no_time(seconds: float) -> None:
         match=f"^seconds must be 0 or more, {MOST}, not {seconds!r}.$",
     ):
         RetryLater(seconds)
+
+
+class Special(OSError): ...
+
+
+@pytest.mark.parametrize(
+    "retry",
+    [
+        Retry(),
+        Retry(retry_on=OSError),
+        Retry(retry_on=(KeyError, Special)),
+        Retry(retry_on=(OSError, ValueError)),
+        Retry(retry_on=ValueError),
+        Retry(give_up_on=OSError),
+        Retry(give_up_on=(KeyError, ValueError)),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        Special(),
+        SystemExit(),
+        group(Special(), ValueError()),
+        group(Special(), group(KeyError())),
+    ],
+    ids=repr,
+)
+def test_what_another_process_has_raised_counts_as_what_it_was(
+    retry: Retry, error: BaseException
+) -> None:
+    told = HandlerRaised("as it was", kinds_in(error))
+    assert retry.covers(told) is retry.covers(error)

@@ -155,8 +155,7 @@ async def test_runner_that_is_not_there_can_not_be_waited_for() -> None:
     runner = Runner(
         threads=WorkerThreads(1),
         callback_threads=WorkerThreads(1),
-        max_threads=1,
-        max_tasks=1,
+        places={"thread": 1, "loop": 1, "process": 1},
         grace_period=None,
     )
     with pytest.raises(NotRunning):

@@ -10,6 +10,7 @@ from typing import Any
 from starlette_upload_keepalive import Job, Upload
 from starlette_upload_keepalive.events import Hooks
 from starlette_upload_keepalive.jobs.arguments import Arguments
+from starlette_upload_keepalive.jobs.import_name import ImportName
 from starlette_upload_keepalive.jobs.options import HandlerOptions, RunIn
 
 
@@ -21,6 +22,8 @@ class FakeWork:
     run_in: RunIn = "loop"
     options: HandlerOptions = field(default_factory=HandlerOptions)
     hooks: Hooks = field(default_factory=Hooks)
+    many: bool = False
+    import_name: ImportName | None = None
 
     def invoke(self, job: Job[Any], uploads: list[Upload]) -> Any:
         raise NotImplementedError

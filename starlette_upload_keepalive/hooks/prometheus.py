@@ -143,6 +143,11 @@ class UploadsCollector(Collector):
                 stats.oldest_waiting_seconds or 0,
             ),
             ("upload_busy_threads", "How many handler_threads are taken.", stats.busy_threads),
+            (
+                "upload_busy_processes",
+                "How many handler_processes are taken.",
+                stats.busy_processes,
+            ),
             ("upload_busy_tasks", "How many handler_tasks are taken.", stats.busy_tasks),
         ]:
             yield GaugeMetricFamily(name, text, value=value)

@@ -72,13 +72,28 @@ def through_json(value: Any, what: str, max_size: int | None = None) -> Any:
     """
     if value is None:  # what most handlers return
         return None
+    return json.loads(as_json(value, what, max_size))
+
+
+def as_json(value: Any, what: str, max_size: int | None = None) -> str:
+    """Return a value as JSON.
+
+    Args:
+        value: The value.
+        what: What it is, for the error.
+        max_size: The most bytes of JSON.
+
+    Raises:
+        TypeError: The value is not JSON.
+        ResultTooLarge: It is more than that many bytes.
+    """
     text = _to_json(value, what)
     if max_size is not None and len(text) > max_size:
         raise ResultTooLarge(
             f"{what} is {len(text)} bytes of JSON, more than {max_size}: "
             "store it elsewhere and return where it is."
         )
-    return json.loads(text)
+    return text
 
 
 def _to_json(value: Any, what: str) -> str:

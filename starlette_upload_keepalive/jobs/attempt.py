@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -17,33 +15,11 @@ from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
 
 from .arguments import MAX_RESULT_SIZE, through_json
+from .calling import Outcome, in_thread
 from .current_stage import current_stage
+from .in_process import call_in_process
 from .job import Job
 from .stage import Stage
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of an attempt.
-
-    Attributes:
-        result: What the handler returned.
-        error: What it raised, or why it has stopped; None if it returned.
-        thread_goes_on: Whether its thread was left behind, and works still.
-    """
-
-    result: Any = None
-    error: BaseException | None = None
-    thread_goes_on: bool = False
-
-    def value(self) -> Any:
-        """Return the result, or raise the error."""
-        try:
-            if self.error is not None:
-                raise self.error
-            return self.result
-        finally:
-            del self  # else the error's traceback would keep the error, and all of the handler's
 
 
 class Stopped(Exception):
@@ -79,9 +55,8 @@ async def attempt(
 
 async def _call(job: Job[Any], stage: Stage, scope: CancelScope, threads: WorkerThreads) -> Any:
     """Call the handler. Raises what it raised, or that it has stopped."""
-    call = _call_in_thread if job._work.run_in == "thread" else _call_on_loop
     with scope:
-        return await call(job, job._open_uploads(stage), scope, threads)
+        return await _CALLS[job._work.run_in](job, job._open_uploads(stage), scope, threads)
     raise _why_stopped(job)
 
 
@@ -127,29 +102,7 @@ async def _call_in_thread(
         del outcome  # as in there
 
 
-async def in_thread(
-    call: Callable[[], Any], threads: WorkerThreads, *, let_go: Callable[[], None] = lambda: None
-) -> Outcome:
-    """Make a call in a worker thread, which even a SystemExit must not end.
-
-    Args:
-        call: What to run; it takes no arguments.
-        threads: Whose threads.
-        let_go: Called once the call has ended, or will not begin.
-
-    Cancellation: the thread is left behind.
-    """
-    outcomes: list[Outcome] = []
-
-    def work() -> None:
-        try:
-            outcomes.append(Outcome(call()))
-        except BaseException as error:  # noqa: BLE001
-            outcomes.append(Outcome(error=error))
-
-    await threads.run(work, let_go=let_go, abandon_on_cancel=True)
-    # Not returned by the thread: Trio's has a frame that would keep it, and the error's traceback.
-    return outcomes.pop()
+_CALLS = {"thread": _call_in_thread, "loop": _call_on_loop, "process": call_in_process}
 
 
 def _checked(job: Job[Any], value: Any) -> Any:

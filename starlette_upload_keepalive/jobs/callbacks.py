@@ -12,7 +12,8 @@ from anyio import CancelScope
 from starlette_upload_keepalive.events import CallbackFailed
 from starlette_upload_keepalive.files.threads import WorkerThreads
 
-from .attempt import Stopped, in_thread, task_is_cancelled
+from .attempt import Stopped, task_is_cancelled
+from .calling import in_thread
 from .job import Job
 from .job_state import JobState
 from .signature import runs_in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -17,8 +17,9 @@ from starlette_upload_keepalive.exceptions import ProcessDied
 from starlette_upload_keepalive.files.threads import WorkerThreads
 
 from .alarms import Alarm, Alarms
-from .attempt import Outcome, Stopped, attempt
+from .attempt import Stopped, attempt
 from .callbacks import call_back, callback_of
+from .calling import Outcome
 from .changes import Changes
 from .job import Job
 from .job_state import JobState
@@ -38,8 +39,7 @@ class Executor:
     Args:
         threads: Where plain functions run.
         callback_threads: Where plain callbacks run, apart from those: no job waits for them.
-        max_threads: How many of them run at once.
-        max_tasks: How many ``async`` functions run at once.
+        places: How many handlers run at once, wherever they do.
         retries: Whether a job may wait for another attempt.
         runner: Whose jobs they are.
         keeper: Keeps them in a spool, where those wait that have no place here.
@@ -50,8 +50,7 @@ class Executor:
         *,
         threads: WorkerThreads,
         callback_threads: WorkerThreads,
-        max_threads: int,
-        max_tasks: int,
+        places: Mapping[RunIn, int],
         retries: bool,
         runner: JobRunner,
         keeper: Keeper | None = None,
@@ -63,8 +62,7 @@ class Executor:
         self._runner = runner
         self._keeper = keeper
         self._turns: dict[RunIn, Turns[Job[Any] | ParkedJob]] = {
-            "thread": Turns(max_threads),
-            "loop": Turns(max_tasks),
+            run_in: Turns(limit) for run_in, limit in places.items()
         }
         self._running: dict[Job[Any], CancelScope] = {}
         self._delayed: dict[Job[Any], Alarm] = {}
@@ -128,7 +126,7 @@ class Executor:
             self.changes.notice()
         else:
             job._stop("asked")
-            if job._work.run_in == "loop":
+            if job._work.run_in != "thread":
                 scope.cancel()
         return True
 
@@ -162,7 +160,7 @@ class Executor:
 
     def set_end(self, time: float) -> None:
         """Let no attempt begin after that, in the event loop's seconds."""
-        self._ends: dict[RunIn, float] = {"thread": time, "loop": time}
+        self._ends: dict[RunIn, float] = dict.fromkeys(self._turns, time)
 
     def ask_threads(self) -> None:
         """Ask the threads to stop, and begin nothing more in one until `set_end`."""
@@ -172,7 +170,7 @@ class Executor:
                 job._stop("shutdown")
 
     async def stop_all(self) -> None:
-        """Lose the jobs that wait, cancel those on the event loop, leave the threads behind.
+        """Lose the jobs that wait, cancel those that can be, leave the threads behind.
 
         Those that wait in the spool go on waiting there.
 
@@ -224,7 +222,7 @@ class Executor:
         return [job for job in self._running if job.done]
 
     def places_taken(self, run_in: RunIn) -> int:
-        """Count the threads, or the tasks, that are at work. From any thread."""
+        """Count those that are at work there. From any thread."""
         return self._turns[run_in].busy
 
     @property
@@ -391,7 +389,7 @@ class Executor:
     def _watch_time(self, job: Job[Any]) -> Alarm | None:
         """Ask a thread to stop that takes too long."""
         timeout = job._work.options.timeout
-        if timeout is None or job._work.run_in == "loop":
+        if timeout is None or job._work.run_in != "thread":
             return None
         return self._alarms.after(timeout, partial(self._overran, job, timeout))
 

@@ -18,12 +18,13 @@ from starlette_upload_keepalive.files.upload import Upload
 from .arguments import Arguments
 from .current_stage import TakesJobs, current_stage
 from .history import JobHistory
+from .import_name import Decorated, ImportName, plain
 from .job import Job
 from .job_context import JobContext
 from .options import HandlerOptions, RunIn
 from .record import handler_key
 from .selection import Selection
-from .signature import runs_in, wants_context
+from .signature import called, place_of, runs_in, wants_context
 from .spool import ClaimedJob
 from .stage import NOT_DURABLE, NOT_RUNNING, Stage, StagedJob
 from .work import Keep
@@ -34,7 +35,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Handler(Generic[F, D, P, R]):
+class Handler(Decorated[F], Generic[F, D, P, R]):
     """A function that works on uploads after their request.
 
     ``uploads.handler(...)`` makes it. Called, it is still the plain function.
@@ -43,8 +44,10 @@ class Handler(Generic[F, D, P, R]):
         name: Its name, one of its kind in its `Uploads`.
         key: What stands for the name in a spool.
         function: The function.
-        run_in: "thread" for a plain function, "loop" for an ``async`` one.
+        run_in: "thread" or "process" for a plain function, "loop" for an ``async`` one.
         options: What it was registered with that concerns each of its jobs.
+        many: Whether it is given all files of a field at once.
+        import_name: By what its process finds the function, if it has one.
     """
 
     def __init__(
@@ -60,17 +63,20 @@ class Handler(Generic[F, D, P, R]):
         publish: Callable[[Job[Any]], bool],
         keep: Keep | None = None,
     ) -> None:
+        super().__init__(function)
         functools.update_wrapper(cast("Any", self), function)
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
         self.key: str = handler_key(self.name)
-        self.function = function
-        self.run_in: RunIn = runs_in(function)
+        self.run_in: RunIn = place_of(self.name, function, options.run_in)
+        self.import_name: ImportName | None = (
+            ImportName.of(function) if self.run_in == "process" else None
+        )
         self.options = options
         self.hooks = hooks
         self._signature = inspect.signature(function)
         self._wants_context = wants_context(self.name, self._signature)
         self._selection = selection
-        self._many = many
+        self.many: bool = many
         self._history = history
         self._publish = publish
         self._keep = keep
@@ -176,11 +182,26 @@ class Handler(Generic[F, D, P, R]):
 
     def invoke(self, job: Job[Any], uploads: list[Upload]) -> Any:
         """Call the function for an attempt of a job, with uploads of its own."""
-        given: list[Any] = [uploads if self._many else uploads[0]]
-        if self._wants_context:
-            given.append(JobContext(job))
-        positional, named = job._arguments.fresh()
-        return self.function(*given, *positional, **named)
+        return called(
+            self.function,
+            uploads if self.many else uploads[0],
+            JobContext(job) if self._wants_context else None,
+            job._arguments,
+        )
+
+    def _check_name(self) -> None:
+        """See that another process would find the function by its name, if one has to.
+
+        Raises:
+            TypeError: It would find something else, or nothing.
+        """
+        name = self.import_name
+        if name is not None and plain(name.loaded()) is not plain(self):
+            raise TypeError(
+                f"The handler {self.name} has run_in='process', but {name.qualname} in "
+                f"{name.module} is not it: leave the function, or what the decorator makes of "
+                "it, under its name in that module."
+            )
 
     def _submit(self, upload: Any, args: Any, kwargs: Any, *, waive: bool) -> Job[R]:
         uploads = self._checked_uploads(upload)
@@ -269,13 +290,13 @@ class Handler(Generic[F, D, P, R]):
         )
 
     def _checked_uploads(self, given: Any) -> list[Upload]:
-        uploads: list[Any] = list(given) if self._many and _is_sequence(given) else [given]
+        uploads: list[Any] = list(given) if self.many and _is_sequence(given) else [given]
         if not uploads:
             raise TypeError(f"{self.name} needs at least one upload.")
         for upload in uploads:
             if not isinstance(upload, Upload):
                 raise TypeError(
-                    f"{self.name} takes {'a list of uploads' if self._many else 'an Upload'}, "
+                    f"{self.name} takes {'a list of uploads' if self.many else 'an Upload'}, "
                     f"not {type(upload).__name__}. {self._advice(upload)}"
                 )
             self._check_size(upload)

@@ -214,6 +214,10 @@ class Job(Generic[R]):
         self._stop_seen = True
         return True
 
+    def _note(self, progress: Progress) -> None:
+        """Its handler tells how far it is."""
+        self.progress = progress
+
     def _delay(self, seconds: float, error: BaseException) -> None:
         """Its handler raised, and is tried again later."""
         self.state = JobState.DELAYED

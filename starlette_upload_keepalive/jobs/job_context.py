@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Protocol
 
 from anyio.lowlevel import checkpoint
 
-from .job import Job
 from .job_state import Progress
+
+
+class Told(Protocol):
+    """The job, as its handler may know it: the job itself, or what stands for it elsewhere."""
+
+    id: str
+    attempt: int
+
+    def _note(self, progress: Progress) -> None: ...
+
+    def _sees_stop(self) -> bool: ...
 
 
 class JobContext:
@@ -19,7 +29,7 @@ class JobContext:
         attempt: Which attempt this is, counted from 1.
     """
 
-    def __init__(self, job: Job[Any]) -> None:
+    def __init__(self, job: Told) -> None:
         self._job = job
         self.id: str = job.id
         self.attempt: int = job.attempt
@@ -51,7 +61,7 @@ class JobContext:
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be from 0 to 1, not {fraction}.")
-        self._job.progress = Progress(fraction, message)
+        self._job._note(Progress(fraction, message))
         return Checkpoint()
 
 

@@ -17,7 +17,7 @@ from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.upload import let_go_of_all
 
 from .accepting import Accept
-from .attempt import Outcome
+from .calling import Outcome
 from .error_text import described
 from .handler import Handler
 from .history import JobHistory

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
-from starlette_upload_keepalive.quantities import check_least, check_seconds
+from starlette_upload_keepalive.quantities import MIB, check_least, check_seconds
 
 from .retry import Retry
 
 Start = Literal["end", "response"]
-RunIn = Literal["thread", "loop"]
+RunIn = Literal["thread", "loop", "process"]
 OnCrash = Literal["retry", "fail"]
 
 # How often a job may end with its process if its handler does not say how often it is tried.
 _CRASHES = 3
 # With more steps, one up would not be far from starving one down: now it has 1,024 times the turns.
 MAX_PRIORITY = 5
+
+# With any less, Python itself does not start.
+MIN_MEMORY = 32 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,9 @@ class HandlerOptions:
         start: With the end of the request, or as soon as the answer is out.
         retry: How often it is tried; once if None.
         timeout: The seconds that an attempt may take; no limit if None.
+        run_in: Where it runs; where its kind of function does if None.
+        memory_limit: The bytes of address space that its process may have.
+        cpu_limit: The seconds that its process may compute.
         max_concurrency: How many of its jobs run at once; no limit of its own if None.
         priority: From -5 to 5. Each step up gets twice the turns.
         max_size: The bytes that its uploads may have; no limit of its own if None.
@@ -43,6 +50,9 @@ class HandlerOptions:
     start: Start = "end"
     retry: Retry | None = None
     timeout: float | None = None
+    run_in: RunIn | None = None
+    memory_limit: int | None = None
+    cpu_limit: int | None = None
     max_concurrency: int | None = None
     priority: int = 0
     max_size: int | None = None
@@ -58,10 +68,10 @@ class HandlerOptions:
         return max(_CRASHES, 0 if self.retry is None else self.retry.attempts)
 
     def __post_init__(self) -> None:
-        if self.start not in get_args(Start):
-            raise ValueError(f"start must be one of {get_args(Start)}, not {self.start!r}.")
-        if self.on_crash not in get_args(OnCrash):
-            raise ValueError(f"on_crash must be one of {get_args(OnCrash)}, not {self.on_crash!r}.")
+        _check_choice("start", self.start, get_args(Start))
+        _check_choice("on_crash", self.on_crash, get_args(OnCrash))
+        _check_choice("run_in", self.run_in, (None, *get_args(RunIn)))
+        self._check_limits()
         retry = cast("object", self.retry)
         if retry is not None and not isinstance(retry, Retry):
             raise TypeError(f"retry must be a Retry, such as Retry(attempts=5), not {retry!r}.")
@@ -79,3 +89,22 @@ class HandlerOptions:
             callback: object = getattr(self, name)
             if callback is not None and not callable(callback):
                 raise TypeError(f"{name} must be a function, not {callback!r}.")
+
+    def _check_limits(self) -> None:
+        if self.run_in == "process" and sys.platform != "linux":
+            raise NotImplementedError("run_in='process' needs Linux.")
+        limits = (
+            ("memory_limit", self.memory_limit, MIN_MEMORY, " bytes"),
+            ("cpu_limit", self.cpu_limit, 1, " seconds"),
+        )
+        for name, limit, least, unit in limits:
+            if limit is None:
+                continue
+            if self.run_in != "process":
+                raise ValueError(f"{name} is for handlers with run_in='process'.")
+            check_least(name, limit, least, unit)
+
+
+def _check_choice(name: str, given: object, choices: tuple[object, ...]) -> None:
+    if given not in choices:
+        raise ValueError(f"{name} must be one of {choices}, not {given!r}.")

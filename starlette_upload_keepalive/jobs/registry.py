@@ -13,7 +13,7 @@ from .decorator import HandlerDecorator, ManyHandlerDecorator
 from .handler import Handler
 from .history import JobHistory
 from .job import Job
-from .options import HandlerOptions, OnCrash, Start
+from .options import HandlerOptions, OnCrash, RunIn, Start
 from .retry import Retry
 from .selection import Selection
 from .work import Keep
@@ -58,6 +58,9 @@ class HandlerRegistry:
         name: str | None = None,
         retry: Retry | None = None,
         timeout: float | None = None,
+        run_in: RunIn | None = None,
+        memory_limit: int | None = None,
+        cpu_limit: int | None = None,
         max_concurrency: int | None = None,
         priority: int = 0,
         max_size: int | None = None,
@@ -79,6 +82,9 @@ class HandlerRegistry:
         name: str | None = None,
         retry: Retry | None = None,
         timeout: float | None = None,
+        run_in: RunIn | None = None,
+        memory_limit: int | None = None,
+        cpu_limit: int | None = None,
         max_concurrency: int | None = None,
         priority: int = 0,
         max_size: int | None = None,
@@ -99,6 +105,9 @@ class HandlerRegistry:
         name: str | None = None,
         retry: Retry | None = None,
         timeout: float | None = None,
+        run_in: RunIn | None = None,
+        memory_limit: int | None = None,
+        cpu_limit: int | None = None,
         max_concurrency: int | None = None,
         priority: int = 0,
         max_size: int | None = None,
@@ -127,8 +136,13 @@ class HandlerRegistry:
             name: What jobs call it; the function's name if None.
             retry: How often it is tried when it raises; once if None.
             timeout: The seconds that an attempt may take. On the event loop it
-                is then cancelled. A thread is asked to stop (``job.cancelled``),
-                and its job goes on until it does.
+                is then cancelled; a process is killed. A thread is asked to stop
+                (``job.cancelled``), and its job goes on until it does.
+            run_in: "process": in a process of its own for each attempt, which is killed
+                when it is to stop, whatever it does. For plain functions at the top of a
+                module; Linux only.
+            memory_limit: The bytes of address space that the process may have.
+            cpu_limit: The seconds of computing that the process may take.
             max_concurrency: How many of its jobs run at once.
             priority: From -5 to 5: each step up gets twice the turns when
                 handlers wait for a thread or a task.
@@ -151,6 +165,9 @@ class HandlerRegistry:
             start=start,
             retry=retry,
             timeout=timeout,
+            run_in=run_in,
+            memory_limit=memory_limit,
+            cpu_limit=cpu_limit,
             max_concurrency=max_concurrency,
             priority=priority,
             max_size=max_size,
@@ -179,3 +196,12 @@ class HandlerRegistry:
             return handler
 
         return register
+
+    def _check_names(self) -> None:
+        """See that processes would find the functions that they are to run.
+
+        Raises:
+            TypeError: One would not.
+        """
+        for handler in self._handlers.values():
+            handler._check_name()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
-from starlette_upload_keepalive.exceptions import Discard, RetryLater
+from starlette_upload_keepalive.exceptions import Discard, HandlerRaised, RetryLater
 from starlette_upload_keepalive.quantities import check_seconds
 
 if sys.version_info < (3, 11):
@@ -64,6 +64,12 @@ class Retry:
 
     def covers(self, error: BaseException) -> bool:
         """Whether the error is to be tried again."""
+        if isinstance(error, HandlerRaised):  # its classes are known by name
+            retried, given_up = _names(self.retry_on), _names(self.give_up_on)
+            return all(
+                not retried.isdisjoint(kinds) and given_up.isdisjoint(kinds)
+                for kinds in error.kinds
+            )
         return all(
             isinstance(leaf, self.retry_on) and not isinstance(leaf, self.give_up_on)
             for leaf in leaves(error)
@@ -81,6 +87,19 @@ class Retry:
         except OverflowError:
             longest = self.wait_max if self.wait_initial else 0
         return longest * (1 - self.wait_jitter * chance)
+
+
+def kinds_in(error: BaseException) -> list[list[str]]:
+    """Name the classes of an error, or of each that a group holds, for `HandlerRaised`."""
+    return [[_name(each) for each in type(leaf).__mro__] for leaf in leaves(error)]
+
+
+def _names(errors: Errors) -> set[str]:
+    return {_name(each) for each in (errors if isinstance(errors, tuple) else (errors,))}
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def verb_in(error: BaseException) -> RetryLater | Discard | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from starlette_upload_keepalive.files.threads import WorkerThreads
 from .executor import Executor
 from .job import Job
 from .keeper import Keeper
+from .options import RunIn
 from .stage import NOT_RUNNING
 
 T = TypeVar("T")
@@ -34,8 +35,7 @@ class Runner:
     Args:
         threads: Where plain functions run.
         callback_threads: Where plain callbacks run, apart from those: no job waits for them.
-        max_threads: How many of them run at once.
-        max_tasks: How many ``async`` functions run at once.
+        places: How many handlers run at once, wherever they do.
         grace_period: The seconds that jobs get to finish; no limit if None. In the last
             tenth of it, and the last 3 at most, threads are asked to stop.
         retries: Whether a job may wait for another attempt.
@@ -48,8 +48,7 @@ class Runner:
         *,
         threads: WorkerThreads,
         callback_threads: WorkerThreads,
-        max_threads: int,
-        max_tasks: int,
+        places: Mapping[RunIn, int],
         grace_period: float | None,
         retries: bool = True,
         expects_more: Callable[[], bool] = lambda: False,
@@ -59,8 +58,7 @@ class Runner:
         self.executor: Executor = Executor(
             threads=threads,
             callback_threads=callback_threads,
-            max_threads=max_threads,
-            max_tasks=max_tasks,
+            places=places,
             retries=retries,
             runner=self,
             keeper=keeper,

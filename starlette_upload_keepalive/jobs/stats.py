@@ -26,6 +26,7 @@ class Stats:
             free thread or task; None if none waits.
         busy_threads: How many ``handler_threads`` are taken.
         busy_tasks: How many ``handler_tasks`` are taken.
+        busy_processes: How many ``handler_processes`` are taken.
     """
 
     open_uploads: int
@@ -35,6 +36,7 @@ class Stats:
     oldest_waiting_seconds: float | None
     busy_threads: int
     busy_tasks: int
+    busy_processes: int
     look: InitVar[_Look]
 
     def __post_init__(self, look: _Look) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from starlette_upload_keepalive.events import Hooks
 from starlette_upload_keepalive.files.upload import Upload
 
+from .import_name import ImportName
 from .options import HandlerOptions, RunIn
 
 Keep = Callable[[Sequence[Any]], Awaitable[None]]
@@ -21,6 +22,8 @@ class Work(Protocol):
     run_in: RunIn
     options: HandlerOptions
     hooks: Hooks
+    many: bool
+    import_name: ImportName | None
 
     def invoke(self, job: Any, uploads: list[Upload]) -> Any:
         """Call the function."""

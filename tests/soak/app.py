@@ -6,6 +6,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable
+from typing import Any, cast
 
 import anyio
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from starlette_upload_keepalive import (
+    Job,
     JobContext,
     Retry,
     Upload,
@@ -144,14 +146,15 @@ def add_submitted(uploads: Uploads, journal: Journal) -> Callable[[object], str]
 
 def start(journal: Journal, upload: Upload, job: JobContext, task: str) -> None:
     """Write down that a handler starts, and where its job stands."""
+    told = cast("Job[Any]", job._job)
     journal.write(
         "start",
         job.id,
         job.attempt,
         file=str(upload.filename),
         task=task,
-        failures=job._job._failures,
-        crashes=job._job._crashes,
+        failures=told._failures,
+        crashes=told._crashes,
     )
 
 
