@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, NamedTuple, NoReturn, cast
 
 from starlette_upload_keepalive.exceptions import UploadClosed
 from starlette_upload_keepalive.quantities import KIB, MIB
@@ -22,10 +22,19 @@ from .storage import Storage
 _CLOSE_INLINE = 4 * MIB
 # Slices smaller than this are gathered in one buffer: each bytes object costs 33 bytes by itself.
 _SMALL = 4 * KIB
+# What is on its way to the disk takes the memory budget in steps: each message by itself would
+# feel it.
+_STEP = 256 * KIB
+# Without a budget this is worth a write: a message or two of most servers. A thread for each of
+# them would be slower than Starlette is.
+_LEAST_WITHOUT_BUDGET = 128 * KIB
 
 
-Batch = list["bytes | bytearray | memoryview"]
-"""Bytes that belong on disk, in pieces of any size."""
+class Batch(NamedTuple):
+    """Bytes that belong on disk, in pieces of any size; and what the memory budget counts."""
+
+    pieces: list[bytes | bytearray | memoryview]
+    counted: int
 
 
 class Blob:
@@ -49,9 +58,11 @@ class Blob:
         self._lock = threading.RLock()
         self._owners: set[Owner] = set()
         self._closed = False
-        self._pending: Batch = []
+        self._pending: list[bytes | bytearray | memoryview] = []
         self._pending_size = 0
-        self._reserved = 0
+        # Taken of the memory budget: for what is collected, and for batches that are not written.
+        self._counted = 0
+        self._counted_in_batches = 0
         self._stored = 0  # of the budget of bytes on disk
         self._on_disk = False
         self._data: bytes | None = None
@@ -108,7 +119,8 @@ class Blob:
     def _close(self) -> None:
         self._data = None
         self._pending = []
-        self._give_memory_back()
+        # Also of batches that nobody will write: with the first that can't be, the blob goes.
+        self.storage.memory.give_back(self._counted + self._counted_in_batches)
         self.storage.remove(self)
         file, self._file = self._file, None
         if file is None:
@@ -130,10 +142,12 @@ class Blob:
         self._pending_size += size
         if not self._on_disk:
             if self.size <= self.storage.memory_max_size and self.storage.memory.take(size):
-                self._reserved += size
+                self._counted += size
                 data = bytes(data)  # of a view, so that it does not keep all that it looks at
             else:
                 self._on_disk = True
+        if self._pending_size > self._counted:
+            self._count_more()
         if size >= _SMALL or not self._pending:
             self._pending.append(data)
         elif isinstance(last := self._pending[-1], bytearray):
@@ -146,9 +160,23 @@ class Blob:
         """The bytes that are collected and belong on disk."""
         return self._pending_size if self._on_disk else 0
 
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether the budget had too little left for what is collected."""
+        return self._pending_size > self._counted
+
+    def is_due(self, enough: int) -> bool:
+        """Whether it has collected enough to be worth a write; less is, if memory lacks."""
+        size = self._pending_size
+        worth_it = size >= enough or (size > self._counted and size >= _LEAST_WITHOUT_BUDGET)
+        return self._on_disk and worth_it
+
     def take_batch(self) -> Batch:
         """Take what is collected, for `write_batch`."""
-        batch, self._pending, self._pending_size = self._pending, [], 0
+        batch = Batch(self._pending, self._counted)
+        self._pending, self._pending_size, self._counted = [], 0, 0
+        with self._lock:  # others are being written
+            self._counted_in_batches += batch.counted
         return batch
 
     def write_batch(self, batch: Batch) -> None:
@@ -160,20 +188,18 @@ class Blob:
         """
         if self._file is None:
             self._file = self.storage.create_file()
-        size = sum(map(len, batch))
+        size = sum(map(len, batch.pieces))
         self.storage.take_space(self._file, size)
         self._stored += size
-        self._file.write(batch)
-        self._give_memory_back()  # only now: until here what was collected was in it
+        self._file.write(batch.pieces)
         if self.storage.sha256:
-            self._own_checksum().update(batch)
+            self._own_checksum().update(batch.pieces)
+        with self._lock:
+            self._counted_in_batches -= batch.counted
+        self.storage.memory.give_back(batch.counted)
 
     def write_out(self) -> None:
-        """Write what is collected. Blocks: for worker threads.
-
-        Raises:
-            OSError: As for `write_batch`.
-        """
+        """Write what is collected, as by `write_batch`. Blocks: for worker threads."""
         self.write_batch(self.take_batch())
 
     def fill(self, chunks: Iterable[bytes], *, on_disk: bool = False) -> None:
@@ -191,7 +217,7 @@ class Blob:
             self.write_out()
         for chunk in chunks:
             self.append(chunk)
-            if self.unwritten >= MIB:
+            if self.is_due(MIB):
                 self.write_out()
         if self.unwritten:
             self.write_out()
@@ -224,10 +250,16 @@ class Blob:
         self._file = file
         self.size = size
 
-    def _give_memory_back(self) -> None:
-        with self._lock:
-            reserved, self._reserved = self._reserved, 0
-        self.storage.memory.give_back(reserved)
+    def hold(self, data: bytes) -> None:
+        """Take all the bytes as they are: they are in memory already, and stay there."""
+        self.storage.memory.count(len(data))
+        self.size = self._pending_size = self._counted = len(data)
+        self._pending = [data]
+
+    def _count_more(self) -> None:
+        size = max(_STEP, self._pending_size - self._counted)
+        if self.storage.memory.take(size):
+            self._counted += size
 
     # Reading
 

@@ -23,6 +23,8 @@ from .threads import Closer, WorkerThreads
 class MemoryBudget:
     """Bytes of memory that all uploads of a storage share.
 
+    Nobody waits for them: who gets none makes do without.
+
     Args:
         limit: The most that may be taken at once, in bytes.
     """
@@ -39,6 +41,11 @@ class MemoryBudget:
                 return False
             self.used += size
             return True
+
+    def count(self, size: int) -> None:
+        """Take that many bytes, left or not: they are in memory whatever becomes of them."""
+        with self._lock:
+            self.used += size
 
     def give_back(self, size: int) -> None:
         """Return that many bytes."""
@@ -85,8 +92,9 @@ class Storage:
 
     Args:
         memory_max_size: The size in bytes up to which a file stays in memory.
-        memory_budget: The bytes that all files in memory may take together; a
-            file that finds too little left goes to disk, whatever its size.
+        memory_budget: The bytes of memory that all files may take together, those
+            in memory and what is not yet written of others. A file that finds too
+            little left goes to disk, whatever its size, and in small pieces.
         directory: Where larger files and paths lie; the system's default if None.
         io_threads: How many worker threads may read and write at once; None
             shares anyio's forty with sync endpoints, for a storage of one file.

@@ -86,7 +86,12 @@ class Upload(FileAnnotation, WholeFile, UploadFile):
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, *, filename: str | None = None, content_type: str | None = None
+        cls,
+        data: bytes,
+        *,
+        filename: str | None = None,
+        content_type: str | None = None,
+        storage: Storage | None = None,
     ) -> Self:
         """Make an upload of bytes, which stay in memory.
 
@@ -94,10 +99,11 @@ class Upload(FileAnnotation, WholeFile, UploadFile):
             data: The bytes.
             filename: The name that it shall bear.
             content_type: Its media type; guessed from the filename if None.
+            storage: What counts them in its memory budget, so that others get less of
+                that; nothing does if None.
         """
-        storage = Storage(memory_max_size=len(data), memory_budget=len(data), io_threads=None)
-        upload = cls._made(Blob(storage), filename, content_type)
-        upload._view.blob.fill([data])
+        upload = cls._made(Blob(storage or Storage(io_threads=None)), filename, content_type)
+        upload._view.blob.hold(bytes(data))
         upload.size = len(data)
         return upload
 

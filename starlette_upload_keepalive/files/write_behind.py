@@ -32,9 +32,10 @@ _BATCH = MIB
 _FEW = _BATCH + 64 * KIB
 # How many batches may be handed over and not yet written. With two the thread has something to
 # do while the event loop is woken; one more evens out what either is held up by. Where uploads wait
-# for a thread, more would only take memory: of each of them.
+# for a thread, more would only take memory, of each of them; and where memory is short, there is
+# none to take.
 _MOST = 3
-_MOST_IN_A_CROWD = 1
+_MOST_WHERE_SCARCE = 1
 # How long the thread waits for the next batch. To start one takes the event loop 0.1 ms.
 _LINGER = 0.002
 
@@ -47,6 +48,8 @@ class _Write(NamedTuple):
 
 class WriteBehind:
     """Writes blobs to disk in a worker thread, while the event loop collects what comes next.
+
+    What the memory budget has no room for is written sooner and waited for.
 
     Enter it with ``async with``, use it in that task alone, and `flush` at its
     end. Once the block has ended nothing is being written any more.
@@ -130,10 +133,12 @@ class WriteBehind:
     def is_due(self, blob: Blob) -> bool:
         """Whether a blob has collected enough to be worth a write."""
         waited_for = self._tasks is None
-        return blob.unwritten >= (_BATCH if self._under_way or waited_for else _LEAST)
+        return blob.is_due(_BATCH if self._under_way or waited_for else _LEAST)
 
     async def write(self, blob: Blob) -> None:
         """Write what a blob has collected, and wait only while too much is under way.
+
+        That is three batches; one where others wait for a thread, or the blob lacks memory.
 
         Raises:
             OSError: The device is full or failed, or no descriptor is left: now, or when
@@ -142,7 +147,8 @@ class WriteBehind:
         Cancellation: the thread finishes what it is writing; it owns the blob meanwhile.
         """
         owner = blob.own("a write in progress")
-        if self._tasks is None:
+        lacks_memory = blob.lacks_memory
+        if self._tasks is None or (lacks_memory and self._under_way == 0):
             batch = blob.take_batch()
             try:
                 with self._waiting():
@@ -157,7 +163,8 @@ class WriteBehind:
             self._scope = anyio.CancelScope(shield=True)
             self._limiter = self._threads.limiter()
             self._tasks.start_soon(self._run_writer, self._scope)
-        most = _MOST_IN_A_CROWD if self._crowded else _MOST
+        scarce = lacks_memory or self._crowded
+        most = _MOST_WHERE_SCARCE if scarce else _MOST
         while self._under_way >= most and self._failure is None:
             signal = self._signal()
             self._waits = True
@@ -262,5 +269,5 @@ def _forget(error: Exception, *batches: Batch) -> None:
     it is collected, all would stay that is in there.
     """
     for batch in batches:
-        batch.clear()
+        batch.pieces.clear()
     clear_frames(error.__traceback__)

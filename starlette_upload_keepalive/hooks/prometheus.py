@@ -135,7 +135,7 @@ class UploadsCollector(Collector):
         yield oldest
         for name, text, value in [
             ("uploads_open", "Stored files that somebody owns.", stats.open_uploads),
-            ("uploads_memory_bytes", "Bytes of those in memory.", stats.memory_bytes),
+            ("uploads_memory_bytes", "Bytes of memory that they take.", stats.memory_bytes),
             ("uploads_disk_bytes", "Bytes of those on disk.", stats.disk_bytes),
             (
                 "upload_jobs_oldest_waiting_seconds",

@@ -19,7 +19,8 @@ class Stats:
 
     Attributes:
         open_uploads: Stored files that somebody owns.
-        memory_bytes: The bytes of those that are in memory.
+        memory_bytes: What they take of the memory budget: those in memory, and what is not yet
+            written of others.
         disk_bytes: The bytes of those that are on disk.
         jobs: How many jobs are in each state; of those that are done, how many ever were.
         oldest_waiting_seconds: How long the job has waited that has waited longest for a
