@@ -35,6 +35,7 @@ ONCE = (
     "test_hostile_work",
     "test_house",
     "test_leak_checks",
+    "test_machine",
     "test_power_cut",
     "test_server_workers",
     "test_soak",

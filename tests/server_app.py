@@ -42,6 +42,7 @@ HOST = "127.0.0.1"
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 SPOOL = os.environ.get("SERVER_APP_SPOOL")
 uploads = Uploads(
+    directory=os.environ.get("SERVER_APP_UPLOADS"),
     grace_period=float(os.environ.get("SERVER_APP_GRACE_PERIOD", "30")),
     limits=Limits(**json.loads(os.environ.get("SERVER_APP_LIMITS", "{}"))),
     spool=DirectorySpool(SPOOL) if SPOOL else None,
@@ -144,6 +145,12 @@ app.state.pool = "never opened"
 @app.post("/status/{status}")
 async def answer_with(status: int, photo: UploadFile, response: Response) -> None:
     response.status_code = status
+
+
+@app.post("/size")
+async def answer_with_size(file: UploadFile) -> int | None:
+    """Take a file of which no handler knows."""
+    return file.size
 
 
 @app.post("/raise")

@@ -121,8 +121,8 @@ class Server:
             if record["what"] == what and (tag is None or record["tag"] == tag)
         ]
 
-    def connect(self) -> Connection:
-        return Connection(self.port)
+    def connect(self, timeout: float = PATIENCE) -> Connection:
+        return Connection(self.port, timeout)
 
     def get(self, path: str) -> Response:
         """Make one request on a connection of its own."""
@@ -135,6 +135,17 @@ class Server:
             with suppress(ConnectionError):  # it may answer, and close, before it has read all
                 connection.send(head("POST", path, len(body), **headers), body)
             return connection.receive()
+
+    def memory(self, what: str = "VmRSS") -> int:
+        """Return the bytes of memory of its first process, as proc(5) names them."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith(f"{what}:")]
+        return int(line.split()[1]) * 1024
+
+    def settled(self) -> dict[str, Any] | None:
+        """Return what is open, if nothing is at work."""
+        state: dict[str, Any] = self.get("/state").json()
+        return state if state["open blobs"] == state["threads at work"] == 0 else None
 
     def signal(self, by: signal.Signals) -> None:
         self.process.send_signal(by)
@@ -235,8 +246,8 @@ class Response:
 class Connection:
     """A client's connection, one request after the other."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection((HOST, port), timeout=PATIENCE)
+    def __init__(self, port: int, timeout: float = PATIENCE) -> None:
+        self._socket = socket.create_connection((HOST, port), timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -258,6 +269,9 @@ class Connection:
             response.begin()
             body = response.read()
             return Response(response.status, dict(response.headers), body)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def receive_some(self) -> bytes:
         """Read what is there of an answer."""
@@ -291,9 +305,9 @@ def head(method: str, path: str, length: int, **headers: str) -> bytes:
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
-def form(data: bytes, filename: str) -> bytes:
-    """Return the body of a form with one file in its field ``photo``."""
-    return multipart(file_part(data, filename=filename))
+def form(data: bytes, filename: str, *, field: str = "photo") -> bytes:
+    """Return the body of a form with one file."""
+    return multipart(file_part(data, name=field, filename=filename))
 
 
 class Gate:
