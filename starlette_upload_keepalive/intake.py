@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from .admission import Admission
 from .exceptions import StorageError, UploadAborted, UploadRefused
+from .files.field_memory import FieldMemory
 from .files.multipart import FormItems, MultipartReader
 from .files.owner import REQUEST
 from .files.printable import printable
@@ -88,6 +89,7 @@ class Intake:
         self._takers = {taker: path}
         self._admission = admission
         self._form: RequestForm | None = None
+        self._field_memory: FieldMemory | None = None
         self._failure: Exception | None = None
         self._begun = self._is_parsing = False
         self._parsed: anyio.Event | None = None  # only where somebody waits for it
@@ -171,7 +173,9 @@ class Intake:
                 origin=self.stage,
                 **limits,
             )
-            return await reader.read(stream)
+            items = await reader.read(stream)
+            self._field_memory = reader.field_memory
+            return items  # noqa: TRY300
         except ClientDisconnect as error:
             logger.info("Upload aborted: the client left during %s.", self.request)
             self._failure = UploadAborted()
@@ -203,6 +207,7 @@ class Intake:
         uploads = [value for _, value in items if isinstance(value, Upload)]
         if self._ended:  # a task that outlived its request asked for the form
             let_go_of_all(uploads)
+            self._give_back_memory()
             raise RuntimeError("The request ended while its form was being parsed.")
         self.uploads = uploads
 
@@ -218,3 +223,8 @@ class Intake:
             return self.stage.end()
         finally:
             let_go_of_all(self.uploads)
+            self._give_back_memory()
+
+    def _give_back_memory(self) -> None:
+        if self._field_memory is not None:
+            self._field_memory.give_back()

@@ -59,6 +59,7 @@ ORDER = (
     "files.upload",
     "files.detaching",
     "files.disk_errors",
+    "files.field_memory",
     "files.multipart",
     "events",
     "jobs.__init__",

@@ -19,6 +19,7 @@ from starlette_upload_keepalive.quantities import KIB
 
 from .blob import Blob
 from .disk_errors import told_to_the_client
+from .field_memory import FieldMemory
 from .storage import Storage
 from .upload import Origin, Upload, let_go_of_all
 from .write_behind import WriteBehind
@@ -47,7 +48,7 @@ class MultipartReader:
     """Reads one multipart body, and owns every file from its first byte.
 
     Values, limits and messages are those of the newest Starlette, but for the
-    divergences 1, 3, 7, 10 and 11.
+    divergences 1, 3, 7 and 10 to 13.
 
     Args:
         content_type: The request's.
@@ -87,6 +88,7 @@ class MultipartReader:
         self._items: FormItems = []
         self._uploads: list[Upload] = []
         self._fields = 0
+        self.field_memory: FieldMemory = FieldMemory(storage.memory)
         self._complete = False
         self._charset = "utf-8"
         self._unwritten: list[Blob] = []  # finished, but for a last write
@@ -109,7 +111,8 @@ class MultipartReader:
             stream: The body, in pieces of any size.
 
         Returns:
-            The names and values of the form, in order. The caller owns the uploads.
+            The names and values of the form, in order. The caller owns the uploads, and
+            gives the `field_memory` back.
 
         Raises:
             MultiPartException: The body is malformed, incomplete or above a limit.
@@ -133,6 +136,7 @@ class MultipartReader:
                         await behind.flush()
         except BaseException as error:
             let_go_of_all(self._uploads)
+            self.field_memory.give_back()
             if isinstance(error, FormParserError):
                 raise MultiPartException(INVALID) from error
             raise
@@ -141,6 +145,8 @@ class MultipartReader:
         return self._items
 
     def _parser(self) -> _Parser:
+        if len(self._content_type) > _MAX_PART_HEADER:  # divergence 13
+            raise MultiPartException(INVALID)
         boundary = self._boundary()
         if len(boundary) > _MAX_BOUNDARY:
             raise MultiPartException(INVALID)
@@ -272,6 +278,7 @@ class MultipartReader:
             limit = int(self._max_part_size / 1024)
             raise MultiPartException(f"Part exceeded maximum size of {limit}KB.")
         self._field_data += data[start:end]
+        self.field_memory.add(end - start)
 
     def _on_part_end(self) -> None:
         if self._blob is None:

@@ -118,7 +118,7 @@ class DirectorySpool:
         self._trust = Trust()
         self._obstacles = Obstacles(self.root)
         self._left_alone = LeftAlone()
-        self._backlog = Backlog(self._disk)
+        self._backlog = Backlog()
         self._closing = threading.Lock()
         self._is_closing = False
         self._catalog = Catalog(self._disk)
@@ -306,9 +306,9 @@ class DirectorySpool:
 
     def waiting(self, most: int | None = None) -> list[WaitingJob]:
         """Return the jobs that may be claimed, the earliest of each handler."""
-        waiting = self._backlog.look(most, self._left_alone)
+        waiting = self._backlog.look(self._disk, most, self._left_alone)
         if self._storage.disk.limit < math.inf:
-            self._storage.disk.waiting = self._backlog.measure()
+            self._storage.disk.waiting = self._backlog.measure(self._disk)
         for name in self._backlog.strange:
             self._set_aside(f"{READY}/{name}", "its name is not that of a job")
         return waiting
