@@ -26,6 +26,11 @@ from tests.fuzzing import oracle
 from tests.fuzzing.form_case import FormCase
 from tests.generated_forms import form_cases
 
+# Starlette leaves its files open where a charset fails in mid-form (divergence 11).
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
+)
+
 
 @settings(deadline=None, max_examples=500)
 @given(form_cases())
