@@ -7,7 +7,7 @@ carries our key, the wrapper is Starlette's method and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, cast
 
 from starlette.datastructures import FormData
@@ -41,13 +41,11 @@ def install() -> bool:
         intake: Intake | None = request.scope.get(SCOPE_KEY)
         if intake is None or request._form is not None:
             return cast("FormData", await original(request, **limits))
-        content_type = request.headers.get("content-type", "")
+        content_type, size = _described(request.scope["headers"])
         if not _is_multipart(content_type):
             return cast("FormData", await original(request, **limits))
         try:
-            request._form = await intake.form(
-                content_type, request.stream(), size=_size_of_body(request), **limits
-            )
+            request._form = await intake.form(content_type, request.stream(), size=size, **limits)
         except MultiPartException as error:
             if "app" in request.scope:
                 raise HTTPException(status_code=400, detail=error.message) from error
@@ -68,12 +66,17 @@ def uninstall() -> None:
         Request._get_form = hook.original  # type: ignore[method-assign]
 
 
-def _size_of_body(request: Request) -> int | None:
-    for name, value in request.headers.raw:
+def _described(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int | None]:
+    """Return the type of a body, and its size if that is known."""
+    content_type: bytes | None = None
+    size = None
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value if content_type is None else content_type
         # Python refuses to read a number of thousands of digits, which no body is long enough for.
-        if name == b"content-length" and value.isdigit() and len(value) < _DIGITS:
-            return int(value)
-    return None
+        elif name == b"content-length" and size is None and value.isdigit():
+            size = int(value) if len(value) < _DIGITS else None
+    return (content_type or b"").decode("latin-1"), size
 
 
 def _is_multipart(content_type: str) -> bool:

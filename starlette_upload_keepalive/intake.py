@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +131,7 @@ class Intake:
 
         Cancellation: every file is closed, and the form can't be had any more.
         """
-        async with aclosing(stream):
+        try:
             if self._is_parsing:
                 if self._parsed is None:
                     self._parsed = anyio.Event()
@@ -152,6 +151,8 @@ class Intake:
                 for taker, path in self._takers.items():
                     taker.on_parsed(self, path)
             return self._form
+        finally:
+            await stream.aclose()
 
     async def _parse(
         self,

@@ -103,7 +103,6 @@ class FormLimits:
 
     def __init__(self, rules: Sequence[FileRule] = (), max_file_size: int | None = None) -> None:
         self._rules = rules
-        self._max_file_size = max_file_size
         self._default = UNLIMITED if max_file_size is None else Allowance(max_file_size)
 
     def of(self, field: str, headers: Mapping[str, str]) -> Allowance:
@@ -113,18 +112,17 @@ class FormLimits:
             field: The form field it comes in.
             headers: Those of its part.
         """
-        if not self._rules:
-            return self._default
-        content_type = headers.get("content-type")
-        sizes = [] if self._max_file_size is None else [self._max_file_size]
-        head = None
+        most, head = self._default.max_size, None
         for files, max_size, allowed, sniffer in self._rules:
+            if field != files.field:
+                continue
+            content_type = headers.get("content-type")
             if not files.chooses(field, content_type):
                 continue
             if allowed and not is_of(allowed, content_type):
                 return Allowance(0, allowed)
             if max_size is not None:
-                sizes.append(max_size)
+                most = min(most, max_size)
             if sniffer is not None:
                 head = HeadCheck(sniffer, field, content_type)
-        return Allowance(min(sizes, default=math.inf), head=head)
+        return Allowance(most, head=head) if self._rules else self._default
