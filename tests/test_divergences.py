@@ -144,3 +144,12 @@ def test_divergence_11_a_charset_that_fails_is_taken_for_latin_1() -> None:
     if STARLETTE >= (1, 10):
         with pytest.raises(UnicodeError, match="undefined encoding"):
             in_loop(starlettes, [body], content_type)
+
+
+@pytest.mark.parametrize(("length", "refused"), [(4224, False), (4225, True)])
+def test_divergence_13_a_type_may_be_as_long_as_a_header_of_a_part(
+    length: int, refused: bool
+) -> None:
+    content_type = f"multipart/form-data; boundary={BOUNDARY}; x=".ljust(length, "y")
+    found = in_loop(ours, [multipart(Part("a", b"1"))], content_type)
+    assert found == ("Invalid multipart data." if refused else [("a", "1")])
