@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -34,10 +33,9 @@ class Admission:
         self.limits = limits
         self.storage = storage
         self._pending_jobs = pending_jobs
-        self._max_size = math.inf if limits.max_request_size is None else limits.max_request_size
         self._receiving = set[Reception]()
 
-    async def admit(self, size: int | None) -> Reception:
+    def admit(self, size: int | None) -> Reception:
         """Take a form in. The caller lets it `leave` once it has been received, or not.
 
         Args:
@@ -45,33 +43,29 @@ class Admission:
 
         Raises:
             UploadRefused: It is too large, or too much is going on.
-            StorageError: There is no room for it.
-
-        Cancellation: it is not taken in.
         """
-        if size is not None and size > self._max_size:
-            raise RequestTooLarge(int(self._max_size))
+        most = self.limits.max_request_size
+        if size is not None and most is not None and size > most:
+            raise RequestTooLarge(most)
         if len(self._receiving) >= self.limits.max_concurrency:
             raise TooManyUploads
         if self._pending_jobs() >= self.limits.max_pending_jobs:
             raise TooManyJobs
         reception = Reception(self.limits, size)
         self._receiving.add(reception)
-        if size is not None and size > self.storage.memory_max_size:
-            try:
-                await self._check_room(reception)
-            except BaseException:
-                self.leave(reception)
-                raise
         return reception
 
-    def leave(self, reception: Reception) -> None:
-        """Know that a form is being received no more."""
-        self._receiving.discard(reception)
+    async def check_room(self, reception: Reception) -> None:
+        """See that there is room for a form, and for what is still to come of others.
 
-    async def _check_room(self, reception: Reception) -> None:
-        """See that there is room for a form, and for what is still to come of others."""
+        Raises:
+            StorageError: There is none.
+
+        Cancellation: a look at the disk is finished.
+        """
         storage = self.storage
+        if reception.missing <= storage.memory_max_size:
+            return
         if storage.open_files.count >= storage.open_files.limit:
             raise TooManyOpenFiles
         left = storage.free_space.known(storage.directory)
@@ -84,3 +78,7 @@ class Admission:
         others = sum(min(each.missing, each.received) for each in self._receiving)
         if reception.missing + others > min(left, storage.disk.left):
             raise StorageFull
+
+    def leave(self, reception: Reception) -> None:
+        """Know that a form is being received no more."""
+        self._receiving.discard(reception)

@@ -164,7 +164,9 @@ class Intake:
     ) -> FormItems:
         reception = None
         try:
-            reception = await self._admission.admit(size)
+            reception = self._admission.admit(size)
+            if size is not None:
+                await self._admission.check_room(reception)
             reader = MultipartReader(
                 content_type,
                 storage=self._admission.storage,

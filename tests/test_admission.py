@@ -20,6 +20,7 @@ from starlette_upload_keepalive import (
 )
 from starlette_upload_keepalive.admission import Admission
 from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.limits.reception import Reception
 from starlette_upload_keepalive.quantities import MIB
 
 pytestmark = pytest.mark.anyio
@@ -31,33 +32,44 @@ class Usage(NamedTuple):
     free: int
 
 
+async def take_in(admission: Admission, size: int | None) -> Reception:
+    """Take a form in, as is done for a request."""
+    reception = admission.admit(size)
+    try:
+        await admission.check_room(reception)
+    except BaseException:
+        admission.leave(reception)
+        raise
+    return reception
+
+
 async def test_a_body_that_says_it_is_too_large() -> None:
     admission = Admission(Limits(max_request_size=100), Storage())
-    await admission.admit(100)
-    await admission.admit(None)
+    await take_in(admission, 100)
+    await take_in(admission, None)
     with pytest.raises(RequestTooLarge):
-        await admission.admit(101)
+        await take_in(admission, 101)
 
 
 async def test_as_many_at_once_as_may_be() -> None:
     admission = Admission(Limits(max_concurrency=2), Storage())
-    first = await admission.admit(None)
-    await admission.admit(10)
+    first = await take_in(admission, None)
+    await take_in(admission, 10)
     with pytest.raises(TooManyUploads) as refused:
-        await admission.admit(10)
+        await take_in(admission, 10)
     assert refused.value.status_code == 503
     assert refused.value.headers == {"Retry-After": "1"}
     admission.leave(first)
-    await admission.admit(10)
+    await take_in(admission, 10)
 
 
 async def test_as_many_jobs_as_may_wait() -> None:
     pending = 9
     admission = Admission(Limits(max_pending_jobs=10), Storage(), lambda: pending)
-    await admission.admit(None)
+    await take_in(admission, None)
     pending = 10
     with pytest.raises(TooManyJobs) as refused:
-        await admission.admit(None)
+        await take_in(admission, None)
     assert refused.value.status_code == 503
     assert refused.value.headers == {"Retry-After": "10"}
 
@@ -67,9 +79,9 @@ async def test_as_many_files_as_may_be_open() -> None:
     admission = Admission(Limits(max_concurrency=2), storage)
     storage.open_files.take()
     with pytest.raises(TooManyOpenFiles):
-        await admission.admit(2 * MIB)
-    await admission.admit(MIB)  # stays in memory
-    await admission.admit(None)  # may
+        await take_in(admission, 2 * MIB)
+    await take_in(admission, MIB)  # stays in memory
+    await take_in(admission, None)  # may
 
 
 @pytest.fixture
@@ -88,29 +100,29 @@ async def test_what_is_still_to_come_has_to_find_room(free: int) -> None:
     """Of two that would fill the disk together, the second is refused before it is read."""
     admission = Admission(Limits(), Storage(min_free_space=10 * MIB))
     with pytest.raises(StorageFull):
-        await admission.admit(free)
-    first = await admission.admit(60 * MIB)
+        await take_in(admission, free)
+    first = await take_in(admission, 60 * MIB)
     first.received = 30 * MIB
     with pytest.raises(StorageFull):
-        await admission.admit(61 * MIB)
-    second = await admission.admit(60 * MIB)
+        await take_in(admission, 61 * MIB)
+    second = await take_in(admission, 60 * MIB)
     first.received = 60 * MIB
     second.received = 5 * MIB
     with pytest.raises(StorageFull):
-        await admission.admit(86 * MIB)
+        await take_in(admission, 86 * MIB)
     admission.leave(second)
-    await admission.admit(90 * MIB)
+    await take_in(admission, 90 * MIB)
 
 
 async def test_a_mere_claim_takes_no_room_from_others(free: int) -> None:
     """P7: else one header without a body would have all others refused."""
     admission = Admission(Limits(), Storage(min_free_space=10 * MIB))
-    claim = await admission.admit(90 * MIB)
-    await admission.admit(90 * MIB)
+    claim = await take_in(admission, 90 * MIB)
+    await take_in(admission, 90 * MIB)
     claim.received = MIB  # as much more is believed
     with pytest.raises(StorageFull):
-        await admission.admit(90 * MIB)
-    await admission.admit(89 * MIB)
+        await take_in(admission, 90 * MIB)
+    await take_in(admission, 89 * MIB)
 
 
 async def test_what_is_refused_takes_no_place(tmp_path: Path) -> None:
@@ -118,8 +130,8 @@ async def test_what_is_refused_takes_no_place(tmp_path: Path) -> None:
     admission = Admission(Limits(max_concurrency=1), storage)
     for _ in range(3):
         with pytest.raises(StorageFull):
-            await admission.admit(2 * MIB)
-    await admission.admit(MIB)  # stays in memory
+            await take_in(admission, 2 * MIB)
+    await take_in(admission, MIB)  # stays in memory
 
 
 async def test_a_directory_that_is_gone(tmp_path: Path) -> None:
@@ -127,7 +139,7 @@ async def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path)
     for _ in range(2):
         with pytest.raises(StorageError) as refused:
-            await admission.admit(2 * MIB)
+            await take_in(admission, 2 * MIB)
         assert refused.value.status_code == 500
 
 
@@ -135,21 +147,21 @@ async def test_one_that_is_cancelled_takes_no_place(tmp_path: Path) -> None:
     admission = Admission(Limits(max_concurrency=1), Storage(directory=tmp_path))
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await admission.admit(2 * MIB)
+        await take_in(admission, 2 * MIB)
     assert scope.cancelled_caught
-    await admission.admit(2 * MIB)
+    await take_in(admission, 2 * MIB)
 
 
 async def test_what_is_still_to_come_has_to_be_left_of_the_budget(tmp_path: Path) -> None:
     storage = Storage(directory=tmp_path, max_disk_bytes=10 * MIB)
     admission = Admission(Limits(), storage)
     with pytest.raises(StorageFull):
-        await admission.admit(10 * MIB + 1)
+        await take_in(admission, 10 * MIB + 1)
     storage.disk.take(3 * MIB)
     storage.disk.waiting = 3 * MIB  # of jobs in a spool
     with pytest.raises(StorageFull):
-        await admission.admit(4 * MIB + 1)
-    first = await admission.admit(4 * MIB)
+        await take_in(admission, 4 * MIB + 1)
+    first = await take_in(admission, 4 * MIB)
     first.received = MIB
     with pytest.raises(StorageFull):
-        await admission.admit(3 * MIB + 1)
+        await take_in(admission, 3 * MIB + 1)

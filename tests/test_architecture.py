@@ -52,6 +52,7 @@ ORDER = (
     "files.view",
     "files.allocator",
     "files.doorbell",
+    "files.write_through",
     "files.write_behind",
     "files.safe_filename",
     "files.whole_file",

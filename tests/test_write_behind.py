@@ -107,7 +107,7 @@ async def test_several_blobs_at_once(on_disk: Storage) -> None:
 async def test_where_nothing_is_written_nothing_is_started(on_disk: Storage) -> None:
     async with WriteBehind(on_disk.threads) as behind:
         await behind.flush()
-        assert not behind.begun
+        assert behind._scope is None
 
 
 async def test_it_is_collected_while_a_batch_is_written(on_disk: Storage, gate: Gate) -> None:

@@ -16,6 +16,7 @@ from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.write_behind import WriteBehind
+from starlette_upload_keepalive.files.write_through import WriteThrough
 from tests.stored import CANCELS, Gate, cancel, count_closings, filling, wait_until_idle
 
 pytestmark = pytest.mark.anyio
@@ -88,9 +89,9 @@ async def test_what_is_queued_behind_a_failure_is_let_go_of(
         assert blob.owners == ["the test"]
 
 
-@pytest.mark.parametrize("size", [None, 10])
+@pytest.mark.parametrize("at_once", [False, True])
 async def test_a_failure_keeps_no_bytes(
-    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, size: int | None
+    on_disk: Storage, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
     """P2: whoever keeps the error, such as a circle with what it came through."""
 
@@ -102,7 +103,10 @@ async def test_a_failure_keeps_no_bytes(
         raise OUT_OF_SPACE
 
     async def write(blob: Blob) -> None:
-        async with WriteBehind(on_disk.threads, size=size) as behind:
+        if at_once:
+            await WriteThrough(on_disk.threads).write(blob)
+            return
+        async with WriteBehind(on_disk.threads) as behind:
             await behind.write(blob)
             await behind.flush()
 

@@ -24,20 +24,7 @@ LEAST = 512 * KIB
 FEW = MIB + 64 * KIB
 
 
-async def test_few_bytes_are_waited_for(on_disk: Storage) -> None:
-    """They are not worth a task group; and more may come than was said."""
-    async with filling(on_disk) as blob:
-        async with WriteBehind(on_disk.threads, size=FEW) as behind:
-            for piece in (b"a" * LEAST, b"b"):
-                blob.append(piece)
-                await behind.write(blob)
-            await behind.flush()
-            assert behind._tasks is None
-        assert content(blob) == b"a" * LEAST + b"b"
-
-
-@pytest.mark.parametrize("size", [None, 10, 10 * MIB])
-async def test_what_sends_may_hold_a_cancel_scope_open(on_disk: Storage, size: int | None) -> None:
+async def test_what_sends_may_hold_a_cancel_scope_open(on_disk: Storage) -> None:
     """As a time limit for the whole body does. Scopes must be left in the order of entering."""
 
     async def stream() -> AsyncGenerator[bytes, None]:
@@ -46,7 +33,7 @@ async def test_what_sends_may_hold_a_cancel_scope_open(on_disk: Storage, size: i
                 yield piece
 
     async with filling(on_disk) as blob:
-        async with WriteBehind(on_disk.threads, size=size) as behind:
+        async with WriteBehind(on_disk.threads) as behind:
             async for piece in stream():
                 blob.append(piece)
                 await behind.write(blob)
@@ -124,18 +111,6 @@ async def test_those_that_wait_for_a_thread_collect_little(on_disk: Storage, gat
         assert handed_over == [3, 2, 1]  # the second has yet to ask for a thread
         gate.open()
     assert handed_over == [6, 6, 6]
-
-
-async def test_few_bytes_are_collected_up_to_a_batch(on_disk: Storage) -> None:
-    """A thread for each half MiB would be one too many, where each is waited for."""
-    async with filling(on_disk) as blob:
-        blob.append(b"a" * LEAST)
-        async with WriteBehind(on_disk.threads, size=FEW) as awaited:
-            assert not awaited.is_due(blob)
-        async with WriteBehind(on_disk.threads, size=FEW + 1) as behind:
-            assert behind.is_due(blob)
-        blob.append(b"a" * LEAST)
-        assert awaited.is_due(blob)
 
 
 async def test_without_a_descriptor_for_its_bell_it_waits_all_the_same(

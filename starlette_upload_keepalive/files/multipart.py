@@ -23,6 +23,7 @@ from .field_memory import FieldMemory
 from .storage import Storage
 from .upload import Origin, Upload, let_go_of_all
 from .write_behind import WriteBehind
+from .write_through import FEW, WriteThrough
 
 # What the newest python-multipart refuses by itself; earlier ones have no such limits.
 _MAX_BOUNDARY = 256
@@ -41,6 +42,7 @@ _VIEW = 64 * KIB
 INVALID = "Invalid multipart data."
 INCOMPLETE = "Incomplete multipart data: the body ended before its closing boundary."
 
+Writer = WriteThrough | WriteBehind
 FormItems = list[tuple[str, "str | UploadFile"]]
 
 
@@ -123,17 +125,13 @@ class MultipartReader:
         Cancellation: every upload is closed, as after every error.
         """
         try:
-            parser, reception = self._parser(), self._reception
-            async with WriteBehind(
-                self._storage.threads, size=reception.size, waiting=reception.at_rest
-            ) as behind:
-                await reception.within_time(self._receive(stream, parser, behind))
-                parser.finalize()
-                if not self._complete:
-                    raise MultiPartException(INCOMPLETE)  # noqa: TRY301 - divergence 1
-                if behind.begun:
-                    with told_to_the_client():
-                        await behind.flush()
+            parser = self._parser()
+            threads, reception = self._storage.threads, self._reception
+            if reception.size is not None and reception.size <= FEW:
+                await self._receive_all(stream, parser, WriteThrough(threads, reception.at_rest))
+            else:
+                async with WriteBehind(threads, reception.at_rest) as writer:
+                    await self._receive_all(stream, parser, writer)
         except BaseException as error:
             let_go_of_all(self._uploads)
             self.field_memory.give_back()
@@ -177,24 +175,32 @@ class MultipartReader:
             raise MultiPartException("Missing boundary in multipart.")
         return boundary
 
-    async def _receive(
-        self, stream: AsyncIterable[bytes], parser: _Parser, behind: WriteBehind
+    async def _receive_all(
+        self, stream: AsyncIterable[bytes], parser: _Parser, writer: Writer
     ) -> None:
+        await self._reception.within_time(self._receive(stream, parser, writer))
+        parser.finalize()
+        if not self._complete:
+            raise MultiPartException(INCOMPLETE)  # divergence 1
+        with told_to_the_client():
+            await writer.flush()
+
+    async def _receive(self, stream: AsyncIterable[bytes], parser: _Parser, writer: Writer) -> None:
         reception = self._reception
         async for data in stream:
             reception.take(data)
             parser.write(data if parser.begun else parser.past_preamble(data))
-            if self._unwritten or (self._blob is not None and behind.is_due(self._blob)):
-                await self._write_out(behind)
+            if self._unwritten or (self._blob is not None and writer.is_due(self._blob)):
+                await self._write_out(writer)
 
-    async def _write_out(self, behind: WriteBehind) -> None:
+    async def _write_out(self, writer: Writer) -> None:
         """Write what is due before more is received: this bounds the memory."""
         finished, self._unwritten = self._unwritten, []
         with told_to_the_client():
             for blob in finished:
-                await behind.write(blob)
-            if self._blob is not None and behind.is_due(self._blob):
-                await behind.write(self._blob)
+                await writer.write(blob)
+            if self._blob is not None and writer.is_due(self._blob):
+                await writer.write(self._blob)
 
     # Called by the parser
 

@@ -6,20 +6,18 @@ import math
 import queue
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import partial
-from traceback import clear_frames
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
-from anyio.abc import TaskGroup
 
-from starlette_upload_keepalive.quantities import KIB, MIB
+from starlette_upload_keepalive.quantities import KIB
 
 from .blob import Batch, Blob
 from .doorbell import Doorbell
 from .owner import Owner
 from .threads import WorkerThreads
+from .write_through import BATCH, WriteThrough, forget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 # While nothing is being written, a little is worth a write: it bounds what slow clients keep in
 # memory. While something is, more is collected: each write has to get the interpreter's lock.
 _LEAST = 512 * KIB
-_BATCH = MIB
-# A body of one batch and the form around it: what such a one writes is waited for.
-_FEW = _BATCH + 64 * KIB
 # How many batches may be handed over and not yet written. With two the thread has something to
 # do while the event loop is woken; one more evens out what either is held up by. Where uploads wait
 # for a thread, more would only take memory, of each of them; and where memory is short, there is
@@ -57,23 +52,18 @@ class WriteBehind:
     Args:
         threads: Where the writes happen, one at a time. A thread is taken only
             while there is something to write, and left when others want one.
-        size: How many bytes may come, if that is known. Few are not worth the
-            preparation: those that belong on disk all the same are waited for.
         waiting: Entered while more can't be taken because the disk is slower.
     """
 
     def __init__(
         self,
         threads: WorkerThreads,
-        *,
-        size: int | None = None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._threads = threads
         self._waiting = waiting
-        self._tasks: TaskGroup | None = None
-        if size is None or size > _FEW:
-            self._tasks = anyio.create_task_group()
+        self._through = WriteThrough(threads, waiting)
+        self._tasks = anyio.create_task_group()
         self._limiter: anyio.CapacityLimiter | None = None
         self._scope: anyio.CancelScope | None = None  # of the writer, if there is one
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -87,10 +77,9 @@ class WriteBehind:
         self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        if self._tasks is not None:
-            # Before anything is received: whatever sends may hold a cancel scope of its own open
-            # from one message to the next, and scopes must be left in the order of entering.
-            await self._tasks.__aenter__()
+        # Before anything is received: whatever sends may hold a cancel scope of its own open from
+        # one message to the next, and scopes must be left in the order of entering.
+        await self._tasks.__aenter__()
         return self
 
     async def __aexit__(
@@ -99,8 +88,6 @@ class WriteBehind:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._tasks is None:
-            return
         if exc is not None:
             self._drop_queue()
         self._queue.put(None)
@@ -125,15 +112,9 @@ class WriteBehind:
                 if self._doorbell is not None:
                     self._doorbell.close()
 
-    @property
-    def begun(self) -> bool:
-        """Whether anything was handed over to it."""
-        return self._handed_over > 0
-
     def is_due(self, blob: Blob) -> bool:
         """Whether a blob has collected enough to be worth a write."""
-        waited_for = self._tasks is None
-        return blob.is_due(_BATCH if self._under_way or waited_for else _LEAST)
+        return blob.is_due(BATCH if self._under_way else _LEAST)
 
     async def write(self, blob: Blob) -> None:
         """Write what a blob has collected, and wait only while too much is under way.
@@ -146,17 +127,11 @@ class WriteBehind:
 
         Cancellation: the thread finishes what it is writing; it owns the blob meanwhile.
         """
-        owner = blob.own("a write in progress")
         lacks_memory = blob.lacks_memory
-        if self._tasks is None or (lacks_memory and self._under_way == 0):
-            batch = blob.take_batch()
-            try:
-                with self._waiting():
-                    await self._threads.run(partial(blob.write_batch, batch), let_go=owner.let_go)
-            except Exception as error:
-                _forget(error, batch)
-                raise
+        if lacks_memory and self._under_way == 0:
+            await self._through.write(blob)
             return
+        owner = blob.own("a write in progress")
         self._queue.put(_Write(blob, blob.take_batch(), owner))
         self._handed_over += 1
         if self._scope is None:
@@ -182,9 +157,10 @@ class WriteBehind:
 
         Cancellation: as for `write`.
         """
-        self._queue.put(None)
-        await self._writer_ended()
-        self._raise_failure()
+        if self._handed_over:
+            self._queue.put(None)
+            await self._writer_ended()
+            self._raise_failure()
 
     async def _writer_ended(self) -> None:
         if self._scope is not None:
@@ -220,7 +196,7 @@ class WriteBehind:
                     if self._turn_over is not None:
                         self._turn_over.set()
         except Exception as error:  # noqa: BLE001 - raised where the body is read
-            _forget(error)
+            forget(error)
             self._failure = error
         finally:
             self._scope = None
@@ -260,14 +236,3 @@ class WriteBehind:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _forget(error: Exception, *batches: Batch) -> None:
-    """Free the bytes that could not be written.
-
-    What brings an error out of a thread is in a circle with it, and that with its traceback: until
-    it is collected, all would stay that is in there.
-    """
-    for batch in batches:
-        batch.pieces.clear()
-    clear_frames(error.__traceback__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -37,24 +36,23 @@ class Stepwise(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         steps = self._call.__await__()
-        go_on: Callable[[], Any] = partial(next, steps)
+        go_on: Callable[[Any], Any] = steps.send
+        given: Any = None
         while True:
             try:
-                waits_for = go_on()
+                waits_for = go_on(given)
             except StopIteration as end:
                 result: T = end.value
                 return result
             finally:
-                del go_on  # what it raises, and has a traceback with this frame, is in it
-            sent: Any = None  # if it was too long
+                given = None  # what was raised has this frame in its traceback
+            go_on = steps.send
             try:
                 with anyio.move_on_after(self._seconds()) as scope:
-                    sent = yield waits_for
+                    given = yield waits_for
             except BaseException as error:  # noqa: BLE001 - it is raised in there
-                go_on = partial(steps.throw, error)
+                go_on, given = steps.throw, error
             else:
                 # Trio gives even what it raises as a value, so that the scope sees none of it.
-                too_long = scope.cancel_called
-                go_on = (
-                    partial(steps.throw, self._error()) if too_long else partial(steps.send, sent)
-                )
+                if scope.cancel_called:
+                    go_on, given = steps.throw, self._error()
