@@ -30,7 +30,6 @@ async def test_each_write_is_waited_for(on_disk: Storage) -> None:
             blob.append(piece)
             await writer.write(blob)
             assert blob.unwritten == 0
-        await writer.flush()
         assert content(blob) == b"a" * BATCH + b"b"
     assert entered == ["waits", "goes on"] * 2
 

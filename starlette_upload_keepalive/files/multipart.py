@@ -132,6 +132,8 @@ class MultipartReader:
             else:
                 async with WriteBehind(threads, reception.at_rest) as writer:
                     await self._receive_all(stream, parser, writer)
+                    with told_to_the_client():
+                        await writer.flush()
         except BaseException as error:
             let_go_of_all(self._uploads)
             self.field_memory.give_back()
@@ -182,8 +184,6 @@ class MultipartReader:
         parser.finalize()
         if not self._complete:
             raise MultiPartException(INCOMPLETE)  # divergence 1
-        with told_to_the_client():
-            await writer.flush()
 
     async def _receive(self, stream: AsyncIterable[bytes], parser: _Parser, writer: Writer) -> None:
         reception = self._reception

@@ -59,9 +59,6 @@ class WriteThrough:
             forget(error, batch)
             raise
 
-    async def flush(self) -> None:
-        """Do nothing: all is written."""
-
 
 def forget(error: Exception, *batches: Batch) -> None:
     """Free the bytes that could not be written.
