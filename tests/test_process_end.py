@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from starlette_upload_keepalive.jobs.process_end import ProcessEnd
+from starlette_upload_keepalive.processes.process_end import ProcessEnd
 from tests.processing import no_processes
 
 __all__ = ["no_processes"]

@@ -19,8 +19,8 @@ from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive import DirectorySpool, Job, JobState, Retry, Uploads
 from starlette_upload_keepalive.events import JobCancelled, JobEvent, JobOverran, JobReleased
-from starlette_upload_keepalive.jobs import worker_process
-from starlette_upload_keepalive.jobs.worker_process import WorkerProcess
+from starlette_upload_keepalive.processes import worker_process
+from starlette_upload_keepalive.processes.worker_process import WorkerProcess
 from tests import process_handlers
 from tests.pages import ROOT
 from tests.processing import (

@@ -15,7 +15,7 @@ import pytest
 
 from starlette_upload_keepalive import HandlerCrashed, HandlerRaised, JobState, Retry, Uploads
 from starlette_upload_keepalive.events import JobDelayed, JobDiscarded, JobEvent, JobFailed
-from starlette_upload_keepalive.jobs import worker_process
+from starlette_upload_keepalive.processes import worker_process
 from tests import process_handlers
 from tests.processing import PATIENCE, no_processes, processed, run
 from tests.stored import make_upload

@@ -204,7 +204,7 @@ async def test_nothing_it_has_started_speaks_in_its_place(uploads: Uploads) -> N
 async def test_one_that_does_not_leave_has_returned_all_the_same(
     uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = "starlette_upload_keepalive.jobs.worker_process._TIME_TO_LEAVE"
+    where = "starlette_upload_keepalive.processes.worker_process._TIME_TO_LEAVE"
     monkeypatch.setattr(where, 0.01)
     job = await run(uploads, process_handlers.does_not_leave)
     assert (job.state, job.result) == (JobState.SUCCEEDED, "returned")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from starlette_upload_keepalive.jobs.scratch import scratch_directory
+from starlette_upload_keepalive.processes.scratch import scratch_directory
 from tests.pages import ROOT
 
 KILLED = """
 import os, sys
-from starlette_upload_keepalive.jobs.scratch import scratch_directory
+from starlette_upload_keepalive.processes.scratch import scratch_directory
 
 with scratch_directory(sys.argv[1]) as path:
     open(f"{path}/left behind", "w").close()

@@ -10,8 +10,8 @@ from typing import Any
 from starlette_upload_keepalive import Job, Upload
 from starlette_upload_keepalive.events import Hooks
 from starlette_upload_keepalive.jobs.arguments import Arguments
-from starlette_upload_keepalive.jobs.import_name import ImportName
 from starlette_upload_keepalive.jobs.options import HandlerOptions, RunIn
+from starlette_upload_keepalive.processes.import_name import ImportName
 
 
 @dataclass(eq=False)

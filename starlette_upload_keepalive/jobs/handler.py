@@ -14,11 +14,11 @@ from starlette_upload_keepalive.events import Hooks, JobSubmitted
 from starlette_upload_keepalive.exceptions import FileTooLarge, NotAccepted, NotDurable, NotRunning
 from starlette_upload_keepalive.files.disk_errors import told_to_the_client
 from starlette_upload_keepalive.files.upload import Upload
+from starlette_upload_keepalive.processes.import_name import Decorated, ImportName, plain
 
 from .arguments import Arguments
 from .current_stage import TakesJobs, current_stage
 from .history import JobHistory
-from .import_name import Decorated, ImportName, plain
 from .job import Job
 from .job_context import JobContext
 from .options import HandlerOptions, RunIn

@@ -24,17 +24,17 @@ from starlette_upload_keepalive.exceptions import (
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
+from starlette_upload_keepalive.processes.channel import Message, NoMessage, encoded
+from starlette_upload_keepalive.processes.import_name import ImportName
+from starlette_upload_keepalive.processes.scratch import scratch_directory
+from starlette_upload_keepalive.processes.worker_process import WorkerProcess
 
 from .arguments import MAX_RESULT_SIZE, through_json
 from .calling import in_thread
-from .channel import Message, NoMessage, encoded
 from .error_text import MAX_ERROR_LENGTH
-from .import_name import ImportName
 from .job import Job
 from .job_state import Progress
 from .record import FileRecord
-from .scratch import scratch_directory
-from .worker_process import WorkerProcess
 
 
 async def call_in_process(

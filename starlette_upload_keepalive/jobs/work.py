@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from starlette_upload_keepalive.events import Hooks
 from starlette_upload_keepalive.files.upload import Upload
+from starlette_upload_keepalive.processes.import_name import ImportName
 
-from .import_name import ImportName
 from .options import HandlerOptions, RunIn
 
 Keep = Callable[[Sequence[Any]], Awaitable[None]]

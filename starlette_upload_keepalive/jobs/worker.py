@@ -20,13 +20,13 @@ from starlette_upload_keepalive.files.blob import Blob
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
+from starlette_upload_keepalive.processes.channel import Channel, Message, encoded
+from starlette_upload_keepalive.processes.import_name import ImportName, plain
 from starlette_upload_keepalive.quantities import KIB
 
 from .arguments import MAX_RESULT_SIZE, Arguments, as_json
-from .channel import Channel, Message, encoded
 from .current_stage import current_stage
 from .error_text import MAX_ERROR_LENGTH, described
-from .import_name import ImportName, plain
 from .job_context import JobContext
 from .job_state import Progress
 from .retry import kinds_in, verb_in

@@ -24,7 +24,7 @@ from .process_end import ProcessEnd
 # has them it imports what is built in: nothing that lies where it is started.
 _START = (
     "import sys; fds = map(int, sys.argv[1:3]); sys.path[:] = sys.argv[3:]; del sys.argv[1:]; "
-    f"from {__package__}.worker import main; main(*fds)"
+    "from starlette_upload_keepalive.jobs.worker import main; main(*fds)"
 )
 
 _TIME_TO_LEAVE = 5.0

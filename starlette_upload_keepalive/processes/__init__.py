@@ -1,0 +1,1 @@
+"""Processes of handlers: how they are found, started, spoken to, and ended."""
