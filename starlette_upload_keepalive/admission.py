@@ -66,8 +66,8 @@ class Admission:
         storage = self.storage
         if reception.missing <= storage.memory_max_size:
             return
-        if storage.open_files.count >= storage.open_files.limit:
-            raise TooManyOpenFiles
+        if storage.open_files.count >= (limit := storage.open_files.limit):
+            raise TooManyOpenFiles from storage.open_files.over(limit)
         left = storage.free_space.known(storage.directory)
         if left is None:
             look = partial(storage.free_space.look, storage.directory)
@@ -76,8 +76,10 @@ class Admission:
         # What costs a client no more than a header takes no room from others: it is believed that
         # as much more comes as has come.
         others = sum(min(each.missing, each.received) for each in self._receiving)
-        if reception.missing + others > min(left, storage.disk.left):
-            raise StorageFull
+        if reception.missing + others > left:
+            raise StorageFull from storage.free_space.over(storage.directory)
+        if reception.missing + others > storage.disk.left:
+            raise StorageFull from storage.disk.over()
 
     def leave(self, reception: Reception) -> None:
         """Know that a form is being received no more."""

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from .admission import Admission
 from .exceptions import StorageError, UploadAborted, UploadRefused
+from .files.disk_budget import OverLimit
 from .files.field_memory import FieldMemory
 from .files.multipart import FormItems, MultipartReader
 from .files.owner import REQUEST
@@ -199,12 +200,16 @@ class Intake:
         return FormLimits(rules, self._admission.limits.max_file_size)
 
     def _log(self, error: Exception) -> None:
-        if isinstance(error, StorageError) and error.__cause__ is not None:  # divergence 3
+        cause, why = error.__cause__, ""
+        if isinstance(cause, OverLimit):
+            why = f" ({cause.strerror}.)"
+            cause = None
+        if isinstance(error, StorageError) and cause is not None:  # divergence 3
             logger.error("An upload of %s could not be stored.", self.request, exc_info=error)
         elif isinstance(error, (UploadRefused, StorageError)):
             # What is wrong with a server is for its operator to see, what with a client is not.
             level = logging.WARNING if error.status_code >= _SERVER_ERROR else logging.INFO
-            logger.log(level, "An upload of %s was refused: %s", self.request, error.detail)
+            logger.log(level, "An upload of %s was refused: %s%s", self.request, error.detail, why)
 
     def _keep(self, items: FormItems) -> None:
         uploads = [value for _, value in items if isinstance(value, Upload)]

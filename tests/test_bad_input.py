@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from starlette_upload_keepalive import JobState, Upload, UploadKeepAliveMiddleware, Uploads
+from starlette_upload_keepalive import JobState, Limits, Upload, UploadKeepAliveMiddleware, Uploads
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.asgi import (
@@ -254,7 +254,8 @@ async def test_a_full_disk_is_507_with_the_cause_logged(
     size: int, full_device: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P7, divergence 3."""
-    async with healthy_again(Uploads(directory=full_device)) as app:
+    uploads = Uploads(directory=full_device, limits=Limits(min_free_space=0))
+    async with healthy_again(uploads) as app:
         answer = await app.post(multipart(file_part(b"small"), file_part(bytes(size))))
         assert (answer.status, answer.text) == (507, "There is no space left to store the upload.")
     assert causes(caplog) == [errno.ENOSPC]

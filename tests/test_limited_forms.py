@@ -235,15 +235,23 @@ async def test_what_would_fill_the_disk_is_not_read(caplog: pytest.LogCaptureFix
 
     sent = await send(app, body, length=len(body))
     assert (sent.answer.status, sent.received) == (507, 0)
-    assert [level for level, _ in refusals(caplog)] == ["WARNING"]
+    refused = (
+        "An upload of POST / was refused: There is no space left to store the upload. "
+        f"(Less than min_free_space, {1 << 60:,} bytes, would stay free.)"
+    )
+    assert refusals(caplog) == [("WARNING", refused)]
 
+    caplog.clear()
     sent = await send(app, body)  # one that does not say how much it is
+    assert refusals(caplog) == [("WARNING", refused)]
     assert sent.answer.status == 507
     assert 0 < sent.received <= len(body)
     assert (await send(app, multipart(file_part(b"x")))).answer.status == 200  # in memory
 
 
-async def test_files_on_disk_have_no_more_bytes_than_they_may() -> None:
+async def test_files_on_disk_have_no_more_bytes_than_they_may(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     uploads = Uploads(limits=Limits(max_disk_bytes=3 * MIB))
     app = app_with(uploads)
     body, twice = multipart(file_part(bytes(2 * MIB))), multipart(file_part(bytes(4 * MIB)))
@@ -252,11 +260,16 @@ async def test_files_on_disk_have_no_more_bytes_than_they_may() -> None:
     sent = await send(app, twice, length=len(twice))
     assert (sent.answer.status, sent.received) == (507, 0)
     assert (await send(app, twice)).answer.status == 507
+    refused = (
+        "An upload of POST / was refused: There is no space left to store the upload. "
+        "(Uploads would have more than max_disk_bytes, 3,145,728.)"
+    )
+    assert refusals(caplog) == 2 * [("WARNING", refused)]
     assert (await send(app, body)).answer.status == 200
     assert uploads.storage.disk.used == 0
 
 
-async def test_no_more_files_are_opened_than_may_be() -> None:
+async def test_no_more_files_are_opened_than_may_be(caplog: pytest.LogCaptureFixture) -> None:
     uploads = Uploads(memory_max_size=0, limits=Limits(max_open_files=2))
     app = app_with(uploads)
     photo = file_part(bytes(10))
@@ -264,6 +277,11 @@ async def test_no_more_files_are_opened_than_may_be() -> None:
     assert (await send(app, multipart(photo, photo))).answer.status == 200
     sent = await send(app, multipart(photo, photo, photo))
     assert (sent.answer.status, sent.answer.headers["retry-after"]) == (503, "1")
+    refused = (
+        "An upload of POST / was refused: Too many uploads are open. Try again in a moment. "
+        "(As many files are open as max_open_files allows: 2.)"
+    )
+    assert refusals(caplog) == [("WARNING", refused)]
     assert (await send(app, multipart(photo, photo))).answer.status == 200
 
 

@@ -20,7 +20,9 @@ def test_as_many_as_may_be() -> None:
     files = OpenFiles(2)
     files.take()
     files.take()
-    with pytest.raises(OSError, match="As many files of uploads as may be are open: 2") as refused:
+    with pytest.raises(
+        OSError, match="As many files are open as max_open_files allows: 2"
+    ) as refused:
         files.take()
     assert refused.value.errno == errno.EMFILE
     files.give_back()

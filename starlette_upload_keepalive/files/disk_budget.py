@@ -7,6 +7,10 @@ import math
 import threading
 
 
+class OverLimit(OSError):
+    """Raised where a limit of the app leaves no room, and not the system. Its text names it."""
+
+
 class DiskBudget:
     """Bytes on disk that all uploads of a storage share.
 
@@ -29,17 +33,21 @@ class DiskBudget:
         """How many more there may be."""
         return self.limit - self.used - self.waiting
 
+    def over(self) -> OverLimit:
+        """Make the error for what is more than that."""
+        return OverLimit(
+            errno.EDQUOT, f"Uploads would have more than max_disk_bytes, {self.limit:,}"
+        )
+
     def take(self, size: int) -> None:
         """Take that many bytes, or none.
 
         Raises:
-            OSError: They are not left (EDQUOT).
+            OverLimit: They are not left (EDQUOT).
         """
         with self._lock:
             if size > self.left:
-                raise OSError(
-                    errno.EDQUOT, f"Uploads would have more than max_disk_bytes, {self.limit:,}"
-                )
+                raise self.over()
             self.used += size
 
     def add(self, size: int) -> None:

@@ -8,6 +8,8 @@ import shutil
 import sys
 import time
 
+from .disk_budget import OverLimit
+
 # For how long what was seen is good enough to refuse an upload by, in seconds.
 _GOOD_FOR = 1.0
 
@@ -48,14 +50,19 @@ class FreeSpace:
             directory: Where it was created; it may be gone.
 
         Raises:
-            OSError: Less is free than has to stay free (ENOSPC).
+            OverLimit: Less is free than has to stay free (ENOSPC).
+            OSError: The system does not tell.
         """
         if self._least and self._look(fd if os.name == "posix" else directory, directory) < 0:
-            raise OSError(
-                errno.ENOSPC,
-                f"Less than min_free_space, {self._least:,} bytes, would stay free",
-                directory,
-            )
+            raise self.over(directory)
+
+    def over(self, directory: str) -> OverLimit:
+        """Make the error for what leaves less."""
+        return OverLimit(
+            errno.ENOSPC,
+            f"Less than min_free_space, {self._least:,} bytes, would stay free",
+            directory,
+        )
 
     def _look(self, place: int | str, directory: str) -> int:
         total, _, free = shutil.disk_usage(place)

@@ -6,6 +6,8 @@ import errno
 import sys
 import threading
 
+from .disk_budget import OverLimit
+
 if sys.platform != "win32":
     import resource
 
@@ -38,14 +40,18 @@ class OpenFiles:
         """Count one that is about to be opened.
 
         Raises:
-            OSError: As many as may be are open (EMFILE).
+            OverLimit: As many as may be are open (EMFILE).
         """
         with self._lock:
             if self.count >= (limit := self.limit):
-                raise OSError(
-                    errno.EMFILE, f"As many files of uploads as may be are open: {limit:,}"
-                )
+                raise self.over(limit)
             self.count += 1
+
+    def over(self, limit: int) -> OverLimit:
+        """Make the error for one more."""
+        return OverLimit(
+            errno.EMFILE, f"As many files are open as max_open_files allows: {limit:,}"
+        )
 
     def add(self) -> None:
         """Count one that is open already."""

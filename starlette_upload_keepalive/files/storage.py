@@ -197,8 +197,9 @@ class Storage:
             size: By how many bytes, to be given back to `disk`.
 
         Raises:
-            OSError: Less than has to would stay free (ENOSPC), or there would be more
+            OverLimit: Less than has to would stay free (ENOSPC), or there would be more
                 than may be (EDQUOT).
+            OSError: The system does not tell what is free.
         """
         self.free_space.check(file.fileno(), self.directory)
         self.disk.take(size)
