@@ -61,7 +61,7 @@ class JobStarted(JobEvent):
     """An attempt begins. A context manager that the hook returns is entered around it.
 
     Attributes:
-        waited_seconds: How long it waited for a free thread or task.
+        waited_seconds: How long it waited for a free thread, task or process.
     """
 
     waited_seconds: float
@@ -200,10 +200,12 @@ class Hooks:
         hooks: Them, in order.
 
     Raises:
-        TypeError: One of them can't be called.
+        TypeError: They are no sequence, or one of them can't be called.
     """
 
     def __init__(self, hooks: Sequence[Hook] = ()) -> None:
+        if callable(hooks):
+            raise TypeError(f"hooks must be a list of functions, not the one function {hooks!r}.")
         self._hooks = tuple(hooks)
         for hook in self._hooks:
             if not callable(hook):

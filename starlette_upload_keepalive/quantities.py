@@ -25,7 +25,8 @@ def check_least(name: str, value: object, least: int, unit: str = "") -> None:
         ValueError: It is no whole number, or less.
     """
     if type(value) is not int or value < least:
-        raise ValueError(f"{name} must be {least}{unit} or more, not {value!r}.")
+        whole = "" if type(value) is int else "a whole number, "
+        raise ValueError(f"{name} must be {whole}{least:,}{unit} or more, not {value!r}.")
 
 
 def check_seconds(name: str, value: object, *, zero: bool) -> None:

@@ -83,7 +83,7 @@ class Uploads(HandlerRegistry):
 
     Raises:
         ValueError: A number is out of its range, or the directory is none.
-        TypeError: A hook can't be called.
+        TypeError: The hooks are no sequence, or one can't be called.
 
     Attributes:
         jobs: The known jobs: ``uploads.jobs.get(id)``.

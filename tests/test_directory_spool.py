@@ -59,7 +59,7 @@ def spool(root: Path, storage: Storage) -> Iterator[DirectorySpool]:
     ("options", "told"),
     [
         ({"keep_done": -1}, "keep_done must be 0 jobs or more, not -1"),
-        ({"keep_done": 1.5}, "keep_done must be 0 jobs or more"),
+        ({"keep_done": 1.5}, "keep_done must be a whole number, 0 jobs or more"),
         ({"keep_done_seconds": -1}, "keep_done_seconds must be 0 seconds or more, not -1"),
         ({"keep_done_seconds": float("nan")}, "keep_done_seconds must be 0 seconds or more"),
     ],

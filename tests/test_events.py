@@ -286,6 +286,11 @@ def test_what_is_no_hook() -> None:
     hooks: Any = ["log"]
     with pytest.raises(TypeError, match=r"^A hook must be a function of one event, not 'log'.$"):
         Uploads(hooks=hooks)
+    hooks = print
+    with pytest.raises(
+        TypeError, match=r"^hooks must be a list of functions, not the one function"
+    ):
+        Uploads(hooks=hooks)
 
 
 class Forged(Exception):

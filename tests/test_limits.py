@@ -23,7 +23,10 @@ def test_defaults_are_limits() -> None:
     ("options", "why"),
     [
         ({"max_file_size": 0}, "max_file_size must be 1 bytes or more, not 0"),
-        ({"max_request_size": "10 MB"}, "max_request_size must be 1 bytes or more, not '10 MB'"),
+        (
+            {"max_request_size": "10 MB"},
+            "max_request_size must be a whole number, 1 bytes or more, not '10 MB'",
+        ),
         ({"max_concurrency": 0}, "max_concurrency must be 1 or more"),
         ({"max_open_files": 0}, "max_open_files must be 1 or more"),
         ({"max_disk_bytes": 0}, "max_disk_bytes must be 1 bytes or more"),

@@ -49,11 +49,11 @@ def test_where_handlers_run(uploads: Uploads) -> None:
         ),
         (
             {"run_in": "process", "memory_limit": LEAST - 1},
-            f"memory_limit must be {LEAST} bytes or more, not {LEAST - 1}.",
+            f"memory_limit must be {LEAST:,} bytes or more, not {LEAST - 1}.",
         ),
         (
             {"run_in": "process", "cpu_limit": 0.5},
-            "cpu_limit must be 1 seconds or more, not 0.5.",
+            "cpu_limit must be a whole number, 1 seconds or more, not 0.5.",
         ),
     ],
 )

@@ -101,8 +101,8 @@ def test_leaves_of_a_group() -> None:
     ("option", "message"),
     [
         ({"attempts": 0}, "attempts must be 1 or more, not 0."),
-        ({"attempts": 2.5}, "attempts must be 1 or more, not 2.5."),
-        ({"attempts": True}, "attempts must be 1 or more, not True."),
+        ({"attempts": 2.5}, "attempts must be a whole number, 1 or more, not 2.5."),
+        ({"attempts": True}, "attempts must be a whole number, 1 or more, not True."),
         (
             {"wait_initial": -1},
             f"wait_initial must be 0 seconds or more, {MOST}, not -1.",

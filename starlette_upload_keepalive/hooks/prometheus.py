@@ -65,7 +65,8 @@ class PrometheusHook:
             multiprocess_mode="livesum",
         )
         self._waited = histogram(
-            "upload_job_wait_seconds", "How long attempts waited for a free thread or task."
+            "upload_job_wait_seconds",
+            "How long attempts waited for a free thread, task or process.",
         )
         self._ran = histogram("upload_job_attempt_seconds", "How long attempts took.", "outcome")
         self._overran = counter(

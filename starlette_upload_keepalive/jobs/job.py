@@ -183,7 +183,7 @@ class Job(Generic[R]):
     # What happens to a job
 
     def _wait_for_turn(self) -> None:
-        """It waits for a free thread or task."""
+        """It waits for a free thread, task or process."""
         self.state = JobState.WAITING
         self._stop_reason, self._stop_seen = None, False
         self.delayed_until = None

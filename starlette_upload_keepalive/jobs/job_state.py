@@ -12,7 +12,7 @@ class JobState(str, Enum):
     STAGED = "staged"
     """It waits for its request to be accepted and to end."""
     WAITING = "waiting"
-    """It waits for a free thread or task."""
+    """It waits for a free thread, task or process."""
     RUNNING = "running"
     """Its handler is at work."""
     DELAYED = "delayed"

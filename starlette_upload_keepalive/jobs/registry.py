@@ -145,7 +145,7 @@ class HandlerRegistry:
             cpu_limit: The seconds of computing that the process may take.
             max_concurrency: How many of its jobs run at once.
             priority: From -5 to 5: each step up gets twice the turns when
-                handlers wait for a thread or a task.
+                handlers wait for a thread, a task or a process.
             max_size: The bytes that a file may have. One of its field that has more is
                 refused with 413 while it arrives, as is a larger one by ``submit``.
             on_crash: Whether it is tried again when its process has ended while it ran:

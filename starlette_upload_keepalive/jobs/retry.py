@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
 from starlette_upload_keepalive.exceptions import Discard, HandlerRaised, RetryLater
-from starlette_upload_keepalive.quantities import check_seconds
+from starlette_upload_keepalive.quantities import check_least, check_seconds
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -51,8 +51,7 @@ class Retry:
     give_up_on: Errors = ()
 
     def __post_init__(self) -> None:
-        if type(self.attempts) is not int or self.attempts < 1:
-            raise ValueError(f"attempts must be 1 or more, not {self.attempts!r}.")
+        check_least("attempts", self.attempts, 1)
         check_seconds("wait_initial", self.wait_initial, zero=True)
         check_seconds("wait_max", self.wait_max, zero=True)
         if not 1 <= self.wait_factor < math.inf:

@@ -24,7 +24,7 @@ class Stats:
         disk_bytes: The bytes of those that are on disk.
         jobs: How many jobs are in each state; of those that are done, how many ever were.
         oldest_waiting_seconds: How long the job has waited that has waited longest for a
-            free thread or task; None if none waits.
+            free thread, task or process; None if none waits.
         busy_threads: How many ``handler_threads`` are taken.
         busy_tasks: How many ``handler_tasks`` are taken.
         busy_processes: How many ``handler_processes`` are taken.
