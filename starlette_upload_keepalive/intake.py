@@ -14,9 +14,9 @@ from starlette.requests import ClientDisconnect
 
 from .admission import Admission
 from .exceptions import StorageError, UploadAborted, UploadRefused
-from .files.disk_budget import OverLimit
 from .files.field_memory import FieldMemory
 from .files.multipart import FormItems, MultipartReader
+from .files.over_limit import OverLimit
 from .files.owner import REQUEST
 from .files.printable import printable
 from .files.upload import Upload, let_go_of_all

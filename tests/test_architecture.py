@@ -35,6 +35,7 @@ ORDER = (
     "files.change_mark",
     "files.private_file",
     "files.filesystem",
+    "files.over_limit",
     "files.disk_budget",
     "files.free_space",
     "files.open_files",

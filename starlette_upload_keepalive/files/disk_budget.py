@@ -6,9 +6,7 @@ import errno
 import math
 import threading
 
-
-class OverLimit(OSError):
-    """Raised where a limit of the app leaves no room, and not the system. Its text names it."""
+from .over_limit import OverLimit
 
 
 class DiskBudget:

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 
-from .disk_budget import OverLimit
+from .over_limit import OverLimit
 
 # For how long what was seen is good enough to refuse an upload by, in seconds.
 _GOOD_FOR = 1.0

@@ -6,7 +6,7 @@ import errno
 import sys
 import threading
 
-from .disk_budget import OverLimit
+from .over_limit import OverLimit
 
 if sys.platform != "win32":
     import resource
