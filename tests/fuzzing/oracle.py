@@ -24,7 +24,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from starlette_upload_keepalive import Upload
 from starlette_upload_keepalive.exceptions import FileTooLarge
-from starlette_upload_keepalive.files import blob, multipart, write_behind
+from starlette_upload_keepalive.files import blob, multipart, write_behind, write_through
 from starlette_upload_keepalive.files.multipart import INCOMPLETE, INVALID, MultipartReader
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import let_go_of_all
@@ -191,7 +191,8 @@ async def _stream(case: FormCase) -> AsyncGenerator[bytes, None]:
 def _small_batches() -> Generator[None, None, None]:
     """Have small bodies go all the ways of large ones."""
     with (
-        mock.patch.multiple(write_behind, _LEAST=32, _BATCH=64),
+        mock.patch.multiple(write_behind, _LEAST=32, BATCH=64),
+        mock.patch.object(write_through, "BATCH", 64),
         mock.patch.multiple(multipart, _VIEW=16),
         mock.patch.multiple(blob, _SMALL=8),
     ):
