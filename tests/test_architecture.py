@@ -69,6 +69,7 @@ ORDER = (
     "processes.channel",
     "processes.process_end",
     "processes.worker_process",
+    "processes.tree_removal",
     "processes.scratch",
     "jobs.__init__",
     "jobs.event_log",

@@ -247,11 +247,11 @@ async def test_files_that_can_not_be_removed(
 ) -> None:
     """It is told, and the job has succeeded all the same."""
 
-    def refuse(path: str) -> None:
+    def refuse(path: str, fd: int) -> None:
         os.rmdir(path)
         raise PermissionError(path)
 
-    monkeypatch.setattr("shutil.rmtree", refuse)
+    monkeypatch.setattr("starlette_upload_keepalive.processes.scratch.remove_tree", refuse)
     with caplog.at_level(logging.ERROR):
         job = await run(uploads, process_handlers.returns, what=1)
     assert job.result == 1

@@ -5,14 +5,15 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from starlette_upload_keepalive.processes import scratch
 from starlette_upload_keepalive.processes.scratch import scratch_directory
+from starlette_upload_keepalive.processes.tree_removal import remove_tree
 from tests.pages import ROOT
 
 KILLED = """
@@ -82,13 +83,12 @@ def test_one_that_can_not_be_removed(
     """Whose it is says so once; it is nobody else's error."""
     stuck = set[str]()
 
-    def refuse(path: str) -> None:
+    def refuse(path: str, fd: int) -> None:
         if path in stuck:
             raise PermissionError(path)
-        remove(path)
+        remove_tree(path, fd)
 
-    remove = shutil.rmtree
-    monkeypatch.setattr(shutil, "rmtree", refuse)
+    monkeypatch.setattr(scratch, "remove_tree", refuse)
     with scratch_directory(str(tmp_path)) as path:
         stuck.add(path)
     assert "The files of an ended worker process could not be removed." in caplog.text

@@ -6,11 +6,12 @@ import errno
 import glob
 import logging
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+
+from .tree_removal import remove_tree
 
 if sys.platform != "win32":  # where no handler has a process
     import fcntl
@@ -50,16 +51,16 @@ def scratch_directory(parent: str) -> Generator[str, None, None]:
             try:
                 yield path
             finally:
-                _remove(path)
+                _remove(path, lock)
     finally:
         with suppress(FileNotFoundError):  # it has its name
             os.rmdir(unlocked)
 
 
-def _remove(path: str) -> None:
+def _remove(path: str, fd: int) -> None:
     try:
-        shutil.rmtree(path)
-    except OSError:  # the handler's doing, such as a directory that may not be listed
+        remove_tree(path, fd)
+    except OSError:  # the handler's doing, such as a file of another user's
         logger.exception("The files of an ended worker process could not be removed.")
 
 
@@ -67,7 +68,7 @@ def _remove_if_abandoned(path: str) -> None:
     try:
         with _opened(path) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path)
+            remove_tree(path, lock)
     except OSError as error:  # locked by the living, gone, another user's, or in the way
         logger.debug("%s is left alone: %s", path, error)
 
