@@ -83,6 +83,10 @@ def _descriptors() -> list[str]:
     return [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
 
 
+def count(files: list[Upload]) -> int:
+    return len(files)
+
+
 def digest(files: list[Upload]) -> list[str]:
     return [hashlib.sha256(each.file.read()).hexdigest() for each in files]
 
@@ -135,6 +139,25 @@ def forks_and_crashes(upload: Upload) -> None:
     os._exit(5)
 
 
+def leaves_a_group(upload: Upload) -> int:
+    """Leave a process that has a group of its own, but no session."""
+    code = "import os, time; os.setpgid(0, 0); print(flush=True); time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child.pid
+
+
+def leaves_grandchildren(upload: Upload) -> int:
+    """Leave a process that has started another, in a group of its own."""
+    code = "import os, time; os.fork() or os.setpgid(0, 0); print(flush=True); time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    for _ in range(2):
+        child.stdout.readline()
+    return child.pid
+
+
 def does_not_leave(upload: Upload) -> str:
     threading.Thread(target=threading.Event().wait).start()
     return "returned"
@@ -143,11 +166,14 @@ def does_not_leave(upload: Upload) -> str:
 def raises(upload: Upload, *, kind: str) -> None:
     if kind == "group":
         raise ExceptionGroup("both", [Special("one"), ValueError("two")])
+    if kind == "large group":
+        raise ExceptionGroup("many", [Special(number) for number in range(20_000)])
     errors: dict[str, BaseException] = {
         "Special": Special("as the test wants it"),
         "ValueError": ValueError("bad value"),
         "SystemExit": SystemExit(3),
         "Discard": Discard("not a video"),
+        "long Discard": Discard("x" * 2_000_000),
         "MemoryError": MemoryError(),
     }
     raise errors[kind]

@@ -64,6 +64,7 @@ async def test_handler_that_is_not_there_in_the_process(
         ("Special", "Special: as the test wants it"),
         ("SystemExit", "SystemExit: 3"),
         ("group", "ExceptionGroup: both (2 sub-exceptions)"),
+        ("large group", "ExceptionGroup: many (20000 sub-exceptions)"),
     ],
 )
 async def test_text_of_an_error(uploads: Uploads, kind: str, error: str) -> None:
@@ -87,6 +88,11 @@ async def test_discard(uploads: Uploads, events: list[JobEvent]) -> None:
     job = await run(uploads, process_handlers.raises, kind="Discard")
     assert (job.state, job.error) == (JobState.DISCARDED, "not a video")
     assert [event.reason for event in events if isinstance(event, JobDiscarded)] == ["not a video"]
+
+
+async def test_discard_at_length(uploads: Uploads) -> None:
+    job = await run(uploads, process_handlers.raises, kind="long Discard")
+    assert (job.state, job.error) == (JobState.DISCARDED, "x" * 4096)
 
 
 async def test_retry_later(uploads: Uploads, events: list[JobEvent]) -> None:

@@ -89,6 +89,20 @@ async def test_bytes_as_they_came_on_disk() -> None:
     assert job.result == [hashlib.sha256(data).hexdigest()] * 2
 
 
+async def test_each_upload_in_memory_takes_one_descriptor(uploads: Uploads) -> None:
+    handler = processed(uploads, process_handlers.count, many=True)
+    kinds = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with anyio.fail_after(PATIENCE), make_upload(uploads.storage, b"data") as upload:
+        async with uploads.running():
+            job = handler.submit_now([upload] * 200)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (300, kinds[1]))
+            try:
+                await job.wait()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, kinds)
+    assert (job.result, job.error) == (200, None)
+
+
 @pytest.mark.parametrize("what", [None, True, 1.5, "text\ud800", [1, {"a": [None]}]], ids=repr)
 async def test_result(uploads: Uploads, what: Any) -> None:
     job = await run(uploads, process_handlers.returns, what=what)

@@ -140,12 +140,12 @@ def _descriptor_of(upload: Upload, directory: str) -> Generator[int, None, None]
     try:
         file.write([upload.file.read()])
         fd = file.reopen()
-        try:
-            yield fd
-        finally:
-            os.close(fd)
     finally:
         file.close()
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class _Answer:

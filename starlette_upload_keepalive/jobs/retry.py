@@ -89,8 +89,9 @@ class Retry:
 
 
 def kinds_in(error: BaseException) -> list[list[str]]:
-    """Name the classes of an error, or of each that a group holds, for `HandlerRaised`."""
-    return [[_name(each) for each in type(leaf).__mro__] for leaf in leaves(error)]
+    """Name the classes of an error, or of those that a group holds, for `HandlerRaised`."""
+    classes = dict.fromkeys(type(leaf) for leaf in leaves(error))  # a group may hold thousands
+    return [[_name(base) for base in each.__mro__] for each in classes]
 
 
 def _names(errors: Errors) -> set[str]:

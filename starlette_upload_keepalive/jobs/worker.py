@@ -147,7 +147,7 @@ def _upload(file: Message, storage: Storage) -> Upload:
 def _of_error(error: BaseException, order: Message) -> Message:
     verb = verb_in(error)
     if isinstance(verb, Discard):
-        return {"discard": verb.reason}
+        return {"discard": verb.reason[:MAX_ERROR_LENGTH]}
     if verb is not None:
         return {"retry_later": verb.seconds}
     if isinstance(error, MemoryError) and order["memory_limit"] is not None and not str(error):
