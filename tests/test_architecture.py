@@ -68,6 +68,7 @@ ORDER = (
     "processes.import_name",
     "processes.channel",
     "processes.process_end",
+    "processes.process_session",
     "processes.worker_process",
     "processes.tree_removal",
     "processes.scratch",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from tests.processing import (
     my_temporary_files,
     no_processes,
     processed,
+    run,
     submitting,
     told,
 )
@@ -41,6 +44,8 @@ from tests.timed import events, uploads
 __all__ = ["events", "no_processes", "uploads"]
 
 pytestmark = pytest.mark.anyio
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 waits = process_handlers.tells_and_waits
 
@@ -86,6 +91,38 @@ async def test_killed_while_it_is_started() -> None:
     )
     assert status == -signal.SIGKILL
     process.kill()  # nothing, for it has ended
+
+
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """Be given the processes that lose their parent, as the first of a container is."""
+    prctl = ctypes.CDLL(None).prctl
+    assert prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    assert prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
+@pytest.mark.usefixtures("subreaper")
+async def test_first_process_of_a_container(uploads: Uploads) -> None:
+    """Nobody else would reap what a handler has left."""
+    before = children()
+    job = await run(uploads, process_handlers.leaves_grandchildren)
+    assert job.error is None
+    assert children() == before
+
+
+async def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is open by then is closed. The test fails by a ResourceWarning if it is not."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    for function in ("os.pipe", "socket.socketpair", "subprocess.Popen"):
+        with monkeypatch.context() as patched:
+            patched.setattr(function, refuse)
+            process = WorkerProcess()
+            with pytest.raises(OSError, match="Too many open files"):
+                process.run(b"", lambda _: False, fds=[], environment=os.environ)
 
 
 @pytest.mark.parametrize("lost", ["order", "lifeline"])

@@ -200,7 +200,12 @@ def test_how_many_run_at_once_by_default(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    "function", [process_handlers.leaves_a_child, process_handlers.forks_and_returns]
+    "function",
+    [
+        process_handlers.leaves_a_child,
+        process_handlers.leaves_a_group,
+        process_handlers.forks_and_returns,
+    ],
 )
 async def test_nothing_it_has_started_goes_on(
     uploads: Uploads, function: Callable[..., Any]

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 
 from .channel import MAX_MESSAGE, Channel, Message
 from .process_end import ProcessEnd
+from .process_session import end_session, reap
 
 # With the paths of this process, which need not be those that the environment tells of. Until it
 # has them it imports what is built in: nothing that lies where it is started.
@@ -73,17 +74,20 @@ class WorkerProcess:
             OSError: It can't be started.
             NoMessage: It has sent something else than a message.
         """
-        ours, theirs = socket.socketpair()
-        with ours, _lifeline() as lifeline:
-            with theirs:
-                process = self._started(theirs.fileno(), lifeline, fds, environment)
-            try:
-                self._listen(process, ours, order, on_message)
-            finally:
-                with self._lock:  # from now on its number may be another's
-                    self._kill_group()  # also what it has left behind
-                    self._group = None
-                process.wait()
+        with _lifeline() as lifeline:
+            ours, theirs = socket.socketpair()
+            with ours:
+                with theirs:
+                    process = self._started(theirs.fileno(), lifeline, fds, environment)
+                try:
+                    self._listen(process, ours, order, on_message)
+                finally:
+                    with self._lock:  # from now on its number may be another's
+                        self._kill_group()  # also what it has left behind
+                        self._group = None
+                    groups = end_session(process.pid)
+                    process.wait()
+                    reap(groups)
         return process.returncode
 
     def _started(
