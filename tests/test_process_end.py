@@ -50,7 +50,7 @@ def test_what_was_sent_comes_before_the_end(kind: str) -> None:
         assert end.wait_for_more()
         assert process.stdin is not None
         process.stdin.close()
-        end.wait(10)
+        assert end.wait(10)
         assert end.wait_for_more()
         assert ours.recv(10) == b"all"
         assert not end.wait_for_more()  # although the channel is open
@@ -59,7 +59,7 @@ def test_what_was_sent_comes_before_the_end(kind: str) -> None:
 
 def test_wait_ends(kind: str) -> None:
     with sender() as (process, ours, _), ProcessEnd(process.pid, ours) as end:
-        end.wait(0.01)
+        assert not end.wait(0.01)
         assert process.poll() is None
 
 

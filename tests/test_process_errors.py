@@ -228,6 +228,18 @@ async def test_answer_that_no_worker_gives(
     assert job.error.startswith(error)
 
 
+async def test_process_that_no_longer_listens(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app has ended it, and no lack of memory."""
+    monkeypatch.setattr(worker_process, "_TIME_TO_LEAVE", 0.01)
+    job = await run(uploads, process_handlers.closes_all)
+    assert job.error == (
+        "HandlerCrashed: The process of closes_all has sent what is no message: nothing more, "
+        "although it goes on."
+    )
+
+
 async def test_process_that_can_not_be_started(
     uploads: Uploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:

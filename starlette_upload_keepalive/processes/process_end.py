@@ -63,11 +63,12 @@ class ProcessEnd:
                 return True
         return bool(self._sent.poll(0))
 
-    def wait(self, seconds: float) -> None:
-        """Wait until it has ended, at most that long."""
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, at most that long; False if it has not."""
         deadline = time.monotonic() + seconds
-        while not self._is_reached() and (left := deadline - time.monotonic()) > 0:
+        while not (reached := self._is_reached()) and (left := deadline - time.monotonic()) > 0:
             self._end.poll(_milliseconds(left if self._tick is None else self._tick))
+        return reached
 
     def _is_reached(self) -> bool:
         try:

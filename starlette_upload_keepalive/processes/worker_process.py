@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from .channel import MAX_MESSAGE, Channel, Message
+from .channel import MAX_MESSAGE, Channel, Message, NoMessage
 from .process_end import ProcessEnd
 from .process_session import end_session, reap
 
@@ -72,7 +72,7 @@ class WorkerProcess:
 
         Raises:
             OSError: It can't be started.
-            NoMessage: It has sent something else than a message.
+            NoMessage: It has sent something else than a message, or nothing although it goes on.
         """
         with _lifeline() as lifeline:
             ours, theirs = socket.socketpair()
@@ -119,14 +119,14 @@ class WorkerProcess:
         on_message: Callable[[Message], bool],
     ) -> None:
         """Hand over the order, and wait until the process has ended or has no more to tell."""
-        channel = Channel(end, max_size=MAX_MESSAGE)
+        channel, told = Channel(end, max_size=MAX_MESSAGE), False
         with ProcessEnd(process.pid, end) as process_end:
             with suppress(BrokenPipeError, ConnectionResetError):  # it has ended: its status tells
                 channel.send(order)
-                while process_end.wait_for_more() and channel.fill():
-                    if any(on_message(message) for message in channel.messages()):
-                        break
-            process_end.wait(_TIME_TO_LEAVE)
+                while not told and process_end.wait_for_more() and channel.fill():
+                    told = any(on_message(message) for message in channel.messages())
+            if not process_end.wait(_TIME_TO_LEAVE) and not told:
+                raise NoMessage("nothing more, although it goes on")
 
 
 @contextmanager
