@@ -62,35 +62,54 @@ async def test_each_step_has_the_time_anew(clock: Clock) -> None:
         assert await stepwise(sleep()) == "done"
 
 
-async def test_a_step_that_takes_too_long_raises_where_it_waits(clock: Clock) -> None:
+async def test_it_is_cancelled_where_a_step_takes_too_long(clock: Clock) -> None:
     seen: list[type[BaseException]] = []
 
     async def sleep() -> None:
         try:
-            with anyio.CancelScope():  # left in its order, although it was entered before ours
+            with anyio.CancelScope():
                 await anyio.sleep_forever()
         except BaseException as error:
             seen.append(type(error))
-            await checkpoint()
             raise
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_advance, clock, 10, 1)
         with pytest.raises(TooLong):
             await stepwise(sleep())
-    assert seen == [TooLong]
+    assert seen == [anyio.get_cancelled_exc_class()]
 
 
-async def test_it_may_go_on_after_that(clock: Clock) -> None:
-    async def sleep() -> str:
-        with pytest.raises(TooLong):
+async def test_tasks_that_it_waits_for_are_cancelled_with_it(clock: Clock) -> None:
+    ended: list[str] = []
+
+    async def sleep() -> None:
+        try:
             await anyio.sleep_forever()
-        await anyio.sleep(5)
+        finally:
+            ended.append("task")
+
+    async def wait_for_task() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sleep)
+        ended.append("never")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_advance, clock, 10, 1)
+        with pytest.raises(TooLong):
+            await stepwise(wait_for_task())
+        assert ended == ["task"]
+
+
+async def test_what_it_has_done_when_the_time_is_over_is_done(clock: Clock) -> None:
+    async def shielded() -> str:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(11)
         return "done"
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_advance, clock, 5, 3)
-        assert await stepwise(sleep()) == "done"
+        tasks.start_soon(_advance, clock, 11, 1)
+        assert await stepwise(shielded()) == "done"
 
 
 async def test_scopes_and_task_groups_within_it_are_left_in_their_order() -> None:
