@@ -68,10 +68,10 @@ class Admission:
             return
         if storage.open_files.count >= (limit := storage.open_files.limit):
             raise TooManyOpenFiles from storage.open_files.over(limit)
-        left = storage.free_space.known(storage.directory)
-        if left is None:
-            look = partial(storage.free_space.look, storage.directory)
-            with told_to_the_client():
+        with told_to_the_client():
+            left = storage.free_space.known(storage.directory)
+            if left is None:
+                look = partial(storage.free_space.look, storage.directory)
                 left = await storage.threads.run(look)
         # What costs a client no more than a header takes no room from others: it is believed that
         # as much more comes as has come.

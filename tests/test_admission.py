@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import anyio
 import pytest
@@ -141,6 +143,14 @@ async def test_a_directory_that_is_gone(tmp_path: Path) -> None:
         with pytest.raises(StorageError) as refused:
             await take_in(admission, 2 * MIB)
         assert refused.value.status_code == 500
+
+
+async def test_a_system_without_a_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    admission = Admission(Limits(), Storage())
+    monkeypatch.setattr(tempfile, "gettempdir", mock.Mock(side_effect=FileNotFoundError))
+    with pytest.raises(StorageError) as refused:
+        await take_in(admission, 2 * MIB)
+    assert refused.value.status_code == 500
 
 
 async def test_one_that_is_cancelled_takes_no_place(tmp_path: Path) -> None:
