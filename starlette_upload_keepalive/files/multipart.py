@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import AsyncIterable, Callable
+from contextlib import suppress
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -29,6 +30,9 @@ from .write_through import FEW, WriteThrough
 _MAX_BOUNDARY = 256
 _MAX_PART_HEADERS = 8
 _MAX_PART_HEADER = 4096 + 128
+
+# Codecs of domain names, and none of a text: punycode takes 20 s for a megabyte.
+_NO_CHARSETS = {"idna", "punycode"}
 
 # What clients send nearly always; python-multipart's own parser takes five times as long.
 _PLAIN_CONTENT_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:?-]+)", re.ASCII)
@@ -168,10 +172,10 @@ class MultipartReader:
             return plain[1].encode()
         _, options = parse_options_header(self._content_type)
         charset = options.get(b"charset", b"utf-8").decode("latin-1")
-        try:
-            self._charset = codecs.lookup(charset).name
-        except (LookupError, ValueError):  # divergence 11
-            self._charset = "latin-1"
+        self._charset = "latin-1"  # divergence 11
+        with suppress(LookupError, ValueError):
+            if (name := codecs.lookup(charset).name) not in _NO_CHARSETS:
+                self._charset = name
         boundary = options.get(b"boundary")
         if boundary is None:
             raise MultiPartException("Missing boundary in multipart.")
