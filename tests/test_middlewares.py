@@ -10,11 +10,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from starlette_upload_keepalive import UploadKeepAliveMiddleware
+from starlette_upload_keepalive import JobState, Upload, UploadKeepAliveMiddleware, Uploads
 from starlette_upload_keepalive.jobs.current_stage import current_stage
 from starlette_upload_keepalive.jobs.stage import Stage
 from tests.answering import BODY, answering, begin, body, counting, plain_endpoint, told
-from tests.asgi import behind_base_http_middleware, http_scope, lifespan, send_request
+from tests.asgi import (
+    behind_base_http_middleware,
+    file_part,
+    http_scope,
+    lifespan,
+    multipart,
+    send_request,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -128,3 +135,35 @@ async def test_a_request_that_a_job_makes_to_an_app_leaves_the_job_its_own_stage
         assert current_stage.get() is stage
     finally:
         current_stage.reset(token)
+
+
+@behind_base_http_middleware
+async def test_an_inner_handler_has_its_max_size_although_the_form_was_read_before() -> None:
+    """P7: the outer one has parsed it, and knew no limits of those further in."""
+    sizes: list[int | None] = []
+    inner = Uploads()
+
+    @inner.handler("photo", max_size=3)
+    async def count(photo: Upload) -> None:
+        sizes.append(photo.size)
+
+    async def read_form(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        await request.form()
+        return await call_next(request)
+
+    app = Starlette(
+        routes=[Route("/", plain_endpoint, methods=["POST"])],
+        middleware=[
+            Middleware(UploadKeepAliveMiddleware),
+            Middleware(BaseHTTPMiddleware, dispatch=read_form),
+            Middleware(UploadKeepAliveMiddleware, uploads=inner),
+        ],
+    )
+    async with inner.running():
+        for data in (b"abc", b"abcd"):
+            sent = await send_request(app, multipart(file_part(data)))
+            assert sent.status == 200
+        await inner.drain()
+    assert sizes == [3]
+    assert inner.stats().jobs[JobState.DISCARDED] == 1
+    assert inner.stats().open_uploads == 0

@@ -176,7 +176,11 @@ class Handler(Decorated[F], Generic[F, D, P, R]):
             job = self._job(group, Arguments(), context.copy())
             staged = self._staged(job, group, self._selection.accepts)
             try:
+                for upload in group:
+                    self._check_size(upload)
                 stage.add(staged)
+            except FileTooLarge as error:  # the form was read before our limits were known
+                staged.drop(error.detail)
             except NotAccepted:  # the form was asked for after an answer that rejects it
                 staged.drop("its request was not accepted")
 
