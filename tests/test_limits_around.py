@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from starlette_upload_keepalive import (
@@ -18,10 +20,15 @@ from starlette_upload_keepalive import (
     UploadRefused,
     Uploads,
 )
+from starlette_upload_keepalive.quantities import MIB
 from tests.asgi import (
     STARLETTE,
+    behind_base_http_middleware,
     file_part,
+    http_scope,
+    in_messages,
     multipart,
+    send_request,
 )
 from tests.limited import app_with, form_sizes, send
 
@@ -107,3 +114,30 @@ async def test_the_limits_of_an_app_further_in_hold_for_its_fields() -> None:
     assert sent.answer.status == 413
     sent = await send(app, multipart(file_part(bytes(10))), path="/inner/photos")
     assert sent.answer.status == 200
+
+
+@behind_base_http_middleware
+@pytest.mark.parametrize("length", [500, 5 * MIB, None])
+async def test_a_client_that_is_too_slow_for_an_app_behind_a_base_http_middleware(
+    length: int | None,
+) -> None:
+    """The refusal is raised outside of the task group that its receive() waits in."""
+
+    async def pass_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    app = Starlette(
+        routes=[Route("/", form_sizes, methods=["POST"])],
+        middleware=[
+            Middleware(
+                UploadKeepAliveMiddleware, uploads=Uploads(limits=Limits(receive_timeout=0.01))
+            ),
+            Middleware(BaseHTTPMiddleware, dispatch=pass_on),
+        ],
+    )
+    scope = http_scope()
+    if length is not None:
+        scope["headers"].append((b"content-length", str(length).encode()))
+    answer = await send_request(app, in_messages(multipart(file_part(bytes(100))))[:-1], scope)
+    assert answer.status == 408
+    assert answer.text == "The upload is too slow. Nothing has come for 0.01 seconds."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -159,6 +161,33 @@ async def test_whoever_cancels_from_outside_cancels_it(clock: Clock) -> None:
             await stepwise(sleep())
     assert scope.cancelled_caught
     assert cleaned_up
+
+
+async def test_what_has_taken_too_long_needs_no_garbage_collector(clock: Clock) -> None:
+    """P2: an error knows the frames that it passed, and they what was received."""
+
+    class Received:
+        pass
+
+    seen: list[weakref.ref[Received]] = []
+
+    async def sleep() -> None:
+        received = Received()
+        seen.append(weakref.ref(received))
+        await anyio.sleep_forever()
+
+    async def too_long() -> None:
+        with pytest.raises(TooLong):
+            await stepwise(sleep())
+
+    gc.disable()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(too_long)
+            tasks.start_soon(_advance, clock, 10, 1)
+        assert [each() for each in seen] == [None]
+    finally:
+        gc.enable()
 
 
 async def _advance(clock: Clock, seconds: float, times: int) -> None:
