@@ -25,14 +25,21 @@ class Admission:
         limits: How much may come in.
         storage: Where files are to live.
         pending_jobs: Tells how many jobs are not done.
+        kept: Whether jobs are kept in a spool, and so even what is in memory on a disk.
     """
 
     def __init__(
-        self, limits: Limits, storage: Storage, pending_jobs: Callable[[], int] = lambda: 0
+        self,
+        limits: Limits,
+        storage: Storage,
+        pending_jobs: Callable[[], int] = lambda: 0,
+        *,
+        kept: bool = False,
     ) -> None:
         self.limits = limits
         self.storage = storage
         self._pending_jobs = pending_jobs
+        self._kept = kept
         self._receiving = set[Reception]()
 
     def admit(self, size: int | None) -> Reception:
@@ -64,9 +71,10 @@ class Admission:
         Cancellation: a look at the disk is finished.
         """
         storage = self.storage
-        if reception.missing <= storage.memory_max_size:
+        large = reception.missing > storage.memory_max_size
+        if not (large or self._kept):
             return
-        if storage.open_files.count >= (limit := storage.open_files.limit):
+        if large and storage.open_files.count >= (limit := storage.open_files.limit):
             raise TooManyOpenFiles from storage.open_files.over(limit)
         with told_to_the_client():
             left = storage.free_space.known(storage.directory)

@@ -166,8 +166,7 @@ class Intake:
         reception = None
         try:
             reception = self._admission.admit(size)
-            if size is not None:
-                await self._admission.check_room(reception)
+            await self._admission.check_room(reception)
             reader = MultipartReader(
                 content_type,
                 storage=self._admission.storage,

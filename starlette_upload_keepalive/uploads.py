@@ -164,7 +164,9 @@ class Uploads(HandlerRegistry):
         }
         self._grace_period = grace_period
         self._runner: Runner | None = None
-        self._admission = Admission(limits, self.storage, self._pending_jobs)
+        self._admission = Admission(
+            limits, self.storage, self._pending_jobs, kept=spool is not None
+        )
         self._rules += [each.rule for each in fields]
         self._taker = Taker(self._rules, self._stage_selected)
         self._intakes: set[Intake] = set()

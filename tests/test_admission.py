@@ -116,6 +116,25 @@ async def test_what_is_still_to_come_has_to_find_room(free: int) -> None:
     await take_in(admission, 90 * MIB)
 
 
+@pytest.mark.parametrize("size", [None, 1000])
+async def test_a_spool_needs_room_even_for_what_is_in_memory(free: int, size: int | None) -> None:
+    """P7: else small files fill it, without end."""
+    storage = Storage(max_disk_bytes=10 * MIB, min_free_space=10 * MIB)
+    admission = Admission(Limits(max_concurrency=2), storage, kept=True)
+    await take_in(admission, size)
+    storage.disk.waiting = 10 * MIB + 1
+    for _ in range(2):
+        with pytest.raises(StorageFull):
+            await take_in(admission, size)
+    storage.disk.waiting = 9 * MIB
+    await take_in(admission, size)
+
+    storage = Storage(min_free_space=2 * free)
+    await take_in(Admission(Limits(), storage), size)
+    with pytest.raises(StorageFull):
+        await take_in(Admission(Limits(), storage, kept=True), size)
+
+
 async def test_a_mere_claim_takes_no_room_from_others(free: int) -> None:
     """P7: else one header without a body would have all others refused."""
     admission = Admission(Limits(), Storage(min_free_space=10 * MIB))

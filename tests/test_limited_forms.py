@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from starlette_upload_keepalive import (
+    DirectorySpool,
     FieldLimits,
     FileTooLarge,
     JobState,
@@ -247,6 +249,13 @@ async def test_what_would_fill_the_disk_is_not_read(caplog: pytest.LogCaptureFix
     assert sent.answer.status == 507
     assert 0 < sent.received <= len(body)
     assert (await send(app, multipart(file_part(b"x")))).answer.status == 200  # in memory
+
+
+async def test_with_a_spool_small_files_need_free_space_too(tmp_path: Path) -> None:
+    uploads = Uploads(spool=DirectorySpool(tmp_path), limits=Limits(min_free_space=1 << 60))
+    async with uploads.running():
+        sent = await send(app_with(uploads), multipart(file_part(b"x")))
+    assert (sent.answer.status, sent.received) == (507, 0)
 
 
 async def test_files_on_disk_have_no_more_bytes_than_they_may(
