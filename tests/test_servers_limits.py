@@ -48,11 +48,12 @@ def test_a_refusal_comes_in_place_of_the_100(kind: str, start: Start) -> None:
     server = start(kind, max_request_size=MB)
     body = form(bytes(2 * MB), "a.png")
     with begin(server, body, sent=0, expect="100-continue") as connection:
-        refused = connection.receive()
-    assert refused.status == 413
-    assert refused.json() == {
-        "detail": "The request is too large: it may have 1,000,000 bytes at most."
-    }
+        if not kind.startswith("hypercorn"):  # which sends it whatever the app does
+            first = connection.receive_some()
+            assert first.startswith(b"HTTP/1.1 413 ")
+            assert b"The request is too large: it may have 1,000,000 bytes at most." in first
+        else:
+            assert connection.receive().status == 413
 
     body = form(bytes(1000), "a.png")
     with begin(server, body, sent=0, expect="100-continue") as connection:
