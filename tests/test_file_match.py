@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from starlette_upload_keepalive.limits.file_match import FileMatch
+from starlette_upload_keepalive.limits.file_match import FileMatch, patterns_of
 
 
 def test_field() -> None:
@@ -53,8 +55,17 @@ def test_path(path: str | None, requested: str, chosen: bool) -> None:
         ("photo", "photos", [], "path must start with '/'"),
         ("photo", "/{id:nothing}", [], "is not one of a route"),
         ("photo", None, ["png"], "content_type must be like 'image/\\*', not 'png'"),
+        ("photo", None, [" image/png"], "content_type must be like 'image/\\*', not ' image/png'"),
+        ("photo", None, ["text/csv; x=y"], "content_type must be like"),
     ],
 )
 def test_what_is_none(field: str, path: str | None, patterns: list[str], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         FileMatch(field, path, patterns)
+
+
+def test_patterns_are_strings() -> None:
+    assert patterns_of("Image/*") == patterns_of(["image/*"]) == ("image/*",)
+    given: Any = [3]
+    with pytest.raises(TypeError, match="content_type must be a string or a list of them"):
+        patterns_of(given)

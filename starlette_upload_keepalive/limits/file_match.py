@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from re import Pattern
+from typing import cast
 
 from starlette.routing import compile_path
+
+# A media type without parameters (RFC 9110, 8.3.1), or with wildcards in it.
+_PATTERN = re.compile(r"[^\s;/]+/[^\s;/]+|\*")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class FileMatch:
         if not self.field:
             raise ValueError("field must be the name of a form field, not empty.")
         for pattern in self.content_types:
-            if "/" not in pattern and pattern != "*":
+            if not _PATTERN.fullmatch(pattern):
                 raise ValueError(f"content_type must be like 'image/*', not {pattern!r}.")
         if self.path is not None and not self.path.startswith("/"):
             raise ValueError(f"path must start with '/', not be {self.path!r}.")
@@ -64,8 +68,14 @@ class FileMatch:
 
 
 def patterns_of(content_type: str | Sequence[str]) -> tuple[str, ...]:
-    """Return one or several patterns of media types in the form that `is_of` takes."""
-    patterns = (content_type,) if isinstance(content_type, str) else content_type
+    """Return one or several patterns of media types in the form that `is_of` takes.
+
+    Raises:
+        TypeError: One of them is no string.
+    """
+    patterns = (content_type,) if isinstance(content_type, str) else tuple(content_type)
+    if not all(isinstance(pattern, str) for pattern in cast("tuple[object, ...]", patterns)):
+        raise TypeError(f"content_type must be a string or a list of them, not {content_type!r}.")
     return tuple(pattern.lower() for pattern in patterns)
 
 
