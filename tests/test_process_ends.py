@@ -121,8 +121,11 @@ async def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patched:
             patched.setattr(function, refuse)
             process = WorkerProcess()
-            with pytest.raises(OSError, match="Too many open files"):
+            with pytest.raises(OSError, match="Too many open files") as failed:
                 process.run(b"", lambda _: False, fds=[], environment=os.environ)
+    assert str(failed.value) == (
+        "[Errno 24] No process could be started for the handler: Too many open files"
+    )
 
 
 @pytest.mark.parametrize("lost", ["order", "lifeline"])

@@ -93,13 +93,17 @@ class WorkerProcess:
     def _started(
         self, end: int, lifeline: int, fds: Sequence[int], environment: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(  # noqa: S603 - a fixed program
-            [sys.executable, "-c", _START, *map(str, [end, lifeline, *sys.path])],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[end, lifeline, *fds],
-            env=environment,
-            start_new_session=True,  # so that it leads a group, which is killed as one
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 - a fixed program
+                [sys.executable, "-c", _START, *map(str, [end, lifeline, *sys.path])],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[end, lifeline, *fds],
+                env=environment,
+                start_new_session=True,  # so that it leads a group, which is killed as one
+            )
+        except OSError as error:  # "Resource temporarily unavailable" would tell nobody anything
+            text = f"No process could be started for the handler: {error.strerror}"
+            raise OSError(error.errno, text) from error
         with self._lock:
             self._group = process.pid
             if self._killed:
