@@ -49,9 +49,7 @@ def test_a_refusal_comes_in_place_of_the_100(kind: str, start: Start) -> None:
     body = form(bytes(2 * MB), "a.png")
     with begin(server, body, sent=0, expect="100-continue") as connection:
         if not kind.startswith("hypercorn"):  # which sends it whatever the app does
-            first = connection.receive_some()
-            assert first.startswith(b"HTTP/1.1 413 ")
-            assert b"The request is too large: it may have 1,000,000 bytes at most." in first
+            assert connection.receive_some().startswith(b"HTTP/1.1 413 ")
         else:
             assert connection.receive().status == 413
 
