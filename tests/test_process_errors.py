@@ -246,7 +246,8 @@ async def test_process_that_can_not_be_started(
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     job = await run(uploads, process_handlers.returns)
     assert job.error == (
-        "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/python'"
+        "FileNotFoundError: [Errno 2] No process could be started for the handler: "
+        "No such file or directory: '/nowhere/python'"
     )
 
 

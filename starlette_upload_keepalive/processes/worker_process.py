@@ -103,7 +103,7 @@ class WorkerProcess:
             )
         except OSError as error:  # "Resource temporarily unavailable" would tell nobody anything
             text = f"No process could be started for the handler: {error.strerror}"
-            raise OSError(error.errno, text) from error
+            raise OSError(error.errno, text, error.filename) from error
         with self._lock:
             self._group = process.pid
             if self._killed:
