@@ -43,6 +43,11 @@ def test_half_of_what_the_process_may_open(
     assert OpenFiles().limit == limit
 
 
+def test_where_the_system_has_no_such_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert OpenFiles().limit == 4096
+
+
 @pytest.mark.parametrize("size", [1, 5 * MIB])
 def test_a_blob_on_disk_counts_until_it_is_closed(tmp_path: Path, size: int) -> None:
     storage = Storage(directory=tmp_path, memory_max_size=0)
