@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 import anyio
@@ -15,7 +14,7 @@ from starlette_upload_keepalive.files.threads import WorkerThreads
 from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
 
 from .arguments import MAX_RESULT_SIZE, through_json
-from .calling import Outcome, in_thread
+from .calling import Outcome, ends_with_thread, in_thread
 from .current_stage import current_stage
 from .in_process import call_in_process
 from .job import Job
@@ -79,14 +78,7 @@ async def _call_in_thread(
     job: Job[Any], uploads: list[Upload], scope: CancelScope, threads: WorkerThreads
 ) -> Any:
     del scope  # a thread can't be cancelled, only asked and left behind
-    ended = job._thread_ended = threading.Event()
-
-    def let_go() -> None:
-        try:
-            let_go_of_all(uploads)
-        finally:
-            ended.set()
-
+    _, let_go = ends_with_thread(job, uploads)
     try:
         outcome = await in_thread(
             lambda: _checked(job, job._work.invoke(job, uploads)), threads, let_go=let_go

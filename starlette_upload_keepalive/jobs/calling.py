@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette_upload_keepalive.files.threads import WorkerThreads
+from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
+
+from .job import Job
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,30 @@ class Outcome:
             return self.result
         finally:
             del self  # else the error's traceback would keep the error, and all of the handler's
+
+
+def ends_with_thread(
+    job: Job[Any], uploads: Sequence[Upload]
+) -> tuple[threading.Event, Callable[[], None]]:
+    """Have a job know whether the thread of its attempt has ended.
+
+    Args:
+        job: The job.
+        uploads: Those of the attempt.
+
+    Returns:
+        What is set then, and what the thread is to call at its end: it lets go of the
+        uploads.
+    """
+    ended = job._thread_ended = threading.Event()
+
+    def let_go() -> None:
+        try:
+            let_go_of_all(uploads)
+        finally:
+            ended.set()
+
+    return ended, let_go
 
 
 async def in_thread(

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -23,14 +22,14 @@ from starlette_upload_keepalive.exceptions import (
 )
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.threads import WorkerThreads
-from starlette_upload_keepalive.files.upload import Upload, let_go_of_all
+from starlette_upload_keepalive.files.upload import Upload
 from starlette_upload_keepalive.processes.channel import Message, NoMessage, encoded
 from starlette_upload_keepalive.processes.import_name import ImportName
 from starlette_upload_keepalive.processes.scratch import scratch_directory
 from starlette_upload_keepalive.processes.worker_process import WorkerProcess
 
 from .arguments import MAX_RESULT_SIZE, through_json
-from .calling import in_thread
+from .calling import ends_with_thread, in_thread
 from .error_text import MAX_ERROR_LENGTH
 from .job import Job
 from .job_state import Progress
@@ -61,14 +60,7 @@ async def call_in_process(
     Cancellation: the process is killed, and all that it has started.
     """
     process = WorkerProcess()
-    ended = job._thread_ended = threading.Event()
-
-    def let_go() -> None:
-        try:
-            let_go_of_all(uploads)
-        finally:
-            ended.set()
-
+    ended, let_go = ends_with_thread(job, uploads)
     try:
         timeout = job._work.options.timeout
         if timeout is not None:
