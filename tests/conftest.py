@@ -23,7 +23,7 @@ from tests.rules import (
     pytest_runtest_makereport,
 )
 from tests.spooled import make_root
-from tests.spooling import Maker
+from tests.spooling import Maker, without_syncing
 from tests.stored import KINDS, WatchedThreads, assert_empty, make_storage
 
 __all__ = [
@@ -67,6 +67,12 @@ def maker(on_disk: Storage) -> Iterator[Maker]:
     maker = Maker(on_disk)
     yield maker
     maker.let_go()
+
+
+@pytest.fixture
+def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes most of a spool's time, where nothing is lost."""
+    without_syncing(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,9 @@ from starlette_upload_keepalive.files.upload import let_go_of_all
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
 from starlette_upload_keepalive.spool.layout import READY
-from tests.spooling import Maker, claimed, die, released, without_syncing
+from tests.spooling import Maker, claimed, die, released
 
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 
 @pytest.fixture

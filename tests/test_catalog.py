@@ -16,14 +16,11 @@ from starlette_upload_keepalive.spool.catalog import Catalog
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
 from starlette_upload_keepalive.spool.entry import glance
-from tests.spooling import Maker, claimed, contents, die, ended, inside, released, without_syncing
+from tests.spooling import Maker, claimed, contents, die, ended, inside, released
+
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 LATER = time.time() + 1000
-
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
 
 
 @pytest.fixture

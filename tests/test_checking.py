@@ -14,12 +14,9 @@ from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.spool.checking import Problem, check
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.disk import Disk
-from tests.spooling import Maker, die, ended, released, without_syncing
+from tests.spooling import Maker, die, ended, released
 
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 
 @pytest.fixture

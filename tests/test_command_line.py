@@ -22,7 +22,9 @@ from starlette_upload_keepalive.spool.command_line import main
 from starlette_upload_keepalive.spool.directory_spool import DirectorySpool
 from starlette_upload_keepalive.spool.entry import glance
 from tests.pages import python_path
-from tests.spooling import PATIENCE, Maker, die, ended, inside, python, released, without_syncing
+from tests.spooling import PATIENCE, Maker, die, ended, inside, python, released
+
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 LIVE = """
 import sys
@@ -66,11 +68,6 @@ def run(root: Path, *arguments: str, code: int = 0, **env: str) -> str:
 
 def listed(root: Path, *arguments: str) -> dict[str, dict[str, Any]]:
     return {job["handler"]: job for job in json.loads(run(root, "list", "--json", *arguments))}
-
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
 
 
 @pytest.fixture

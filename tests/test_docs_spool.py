@@ -27,12 +27,8 @@ from starlette_upload_keepalive.jobs.spool import KeptJob, NewJob
 from starlette_upload_keepalive.testing import finish_jobs
 from tests.asgi import lifespan
 from tests.pages import client_of, examples_of, send
-from tests.spooling import without_syncing
 
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 
 @asynccontextmanager

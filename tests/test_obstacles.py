@@ -23,15 +23,11 @@ from tests.spooling import (
     ended,
     inside,
     released,
-    without_syncing,
 )
 
+pytestmark = pytest.mark.usefixtures("no_syncing")
+
 FIRST = "0" * 32  # an owner whose turn comes first
-
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
 
 
 @pytest.fixture

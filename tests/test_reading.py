@@ -24,12 +24,9 @@ from tests.asgi import file_part, multipart, send_request
 from tests.running import at_work
 from tests.sites import BODY, starlette
 from tests.spooled import durable, enqueue
-from tests.spooling import Maker, claimed, contents, die, inside, released, tree, without_syncing
+from tests.spooling import Maker, claimed, contents, die, inside, released, tree
 
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 
 @pytest.fixture

@@ -23,13 +23,9 @@ from tests.spooling import (
     failing_spool,
     inside,
     released,
-    without_syncing,
 )
 
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 
 @pytest.fixture

@@ -19,12 +19,9 @@ from starlette_upload_keepalive.spool.writing import (
     write_entries,
     write_entry,
 )
-from tests.spooling import FailingDisk, Maker, ended, without_syncing
+from tests.spooling import FailingDisk, Maker, ended
 
-
-@pytest.fixture(autouse=True)
-def no_syncing(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_syncing(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_syncing")
 
 
 @pytest.fixture
