@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from starlette_upload_keepalive.files import multipart, safe_filename
+from starlette_upload_keepalive.files import part_parser, plain_parts, safe_filename
 from starlette_upload_keepalive.files.multipart import MultipartReader
+from starlette_upload_keepalive.files.part_parser import PartParser, _PartHeaders
 from starlette_upload_keepalive.jobs import record
 from starlette_upload_keepalive.limits.field_limits import UNLIMITED, FormLimits
 from starlette_upload_keepalive.spool import entry
@@ -103,29 +104,44 @@ def always(value: Any) -> Callable[..., Any]:
     return lambda *_: value
 
 
-def keep_the_last_piece(reader: MultipartReader, data: bytes, start: int, end: int) -> None:
-    reader._header_value = data[start:end]
+def keep_the_last_piece(headers: _PartHeaders, data: bytes, start: int, end: int) -> None:
+    headers._value = data[start:end]
 
 
 def decode_strictly(_: MultipartReader, data: bytes) -> str:
     return data.decode()
 
 
+class EqualToAll:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
 FAULTS: dict[str, tuple[str, Any, str, Any]] = {
     # The form
     "any end will do": ("form", MultipartReader, "_complete", property(always(True), always(None))),
-    "headers are cut": ("form", MultipartReader, "_on_header_value", keep_the_last_piece),
-    "a preamble is cut": ("form", multipart._Parser, "past_preamble", as_it_is),
+    "headers are cut": ("form", _PartHeaders, "add_value", keep_the_last_piece),
+    "a preamble is cut": ("form", PartParser, "_past_preamble", as_it_is),
     "no codec fails": ("form", MultipartReader, "_decode", decode_strictly),
     "a limit is one too high": ("form", MultipartReader, "_fields", property(always(0), always(0))),
     "no file is too large": ("form", FormLimits, "of", always(UNLIMITED)),
-    "long headers pass": ("form", multipart, "_MAX_PART_HEADER", 1),
+    "long headers pass": ("form", part_parser, "_MAX_HEADER", 1),
     "backslashes are plain": (
         "form",
-        multipart,
+        part_parser,
         "_PLAIN_DISPOSITION",
         re.compile(rb'form-data; name="([^"]*)"(?:; filename="([^"]*)")?'),
     ),
+    "backslashes are plain in whole forms": (
+        "form",
+        plain_parts,
+        "_HEAD",
+        re.compile(plain_parts._HEAD.pattern.replace(rb"\\", b"", 2)),
+    ),
+    "any delimiter will do": ("form", plain_parts, "_HYPHENS", EqualToAll()),
     # Names
     "devices pass": ("filename", safe_filename, "_DEVICE", re.compile("CON")),
     "spaces end a name": ("filename", safe_filename, "_NOT_LAST", "."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from starlette_upload_keepalive import StorageError, Upload
-from starlette_upload_keepalive.files import multipart
+from starlette_upload_keepalive.files import multipart, part_parser
 from starlette_upload_keepalive.files.multipart import FormItems, MultipartReader
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import Storage
@@ -263,13 +263,13 @@ async def test_cancelled_while_it_waits_for_the_body_it_closes_all() -> None:
 def unlimited_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the parser take any header, as python-multipart before 0.0.27 does."""
 
-    class Unlimited(multipart._Parser):
-        def __init__(self, boundary: bytes, calls: dict[str, Callable[..., None]]) -> None:
-            super().__init__(boundary, calls)
+    class Unlimited(part_parser._StateMachine):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
             self.max_header_count = 1_000_000
             self.max_header_size = 1_000_000_000
 
-    monkeypatch.setattr(multipart, "_Parser", Unlimited)
+    monkeypatch.setattr(part_parser, "_StateMachine", Unlimited)
     monkeypatch.setattr("python_multipart.multipart.MAX_BOUNDARY_LENGTH", 10_000, raising=False)
 
 

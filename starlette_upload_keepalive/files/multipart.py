@@ -1,15 +1,10 @@
-"""From a body's stream to uploads: drives python-multipart and batches the writes."""
+"""From a body's stream to uploads: keeps the limits, and batches the writes."""
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections.abc import AsyncIterable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterable
 
-from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
@@ -21,29 +16,19 @@ from starlette_upload_keepalive.quantities import KIB
 from .blob import Blob
 from .disk_errors import told_to_the_client
 from .field_memory import FieldMemory
+from .multipart_type import INVALID, multipart_type
+from .part_parser import PartParser
+from .plain_parts import RawHeaders
 from .storage import Storage
 from .upload import Origin, Upload, let_go_of_all
 from .write_behind import WriteBehind
 from .write_through import FEW, WriteThrough
-
-# What the newest python-multipart refuses by itself; earlier ones have no such limits.
-_MAX_BOUNDARY = 256
-_MAX_PART_HEADERS = 8
-_MAX_PART_HEADER = 4096 + 128
-
-# Codecs of domain names, and none of a text: punycode takes 20 s for a megabyte.
-_NO_CHARSETS = {"idna", "punycode"}
-
-# What clients send nearly always; python-multipart's own parser takes five times as long.
-_PLAIN_CONTENT_TYPE = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:?-]+)", re.ASCII)
-_PLAIN_DISPOSITION = re.compile(rb'form-data; name="([^"\\]*)"(?:; filename="([^"\\]*)")?')
 
 # From here on a slice for the disk is not copied; until it is written it keeps its message. One of
 # a bytearray always is: a middleware that sends those, against the ASGI specification, may use it
 # again.
 _VIEW = 64 * KIB
 
-INVALID = "Invalid multipart data."
 INCOMPLETE = "Incomplete multipart data: the body ended before its closing boundary."
 
 Writer = WriteThrough | WriteBehind
@@ -105,10 +90,6 @@ class MultipartReader:
         self._head: HeadCheck | None = None
         self._field_name = ""
         self._field_data = bytearray()
-        self._disposition: bytes | None = None
-        self._part_headers: list[tuple[bytes, bytes]] = []
-        self._header_name = b""
-        self._header_value = b""
 
     async def read(self, stream: AsyncIterable[bytes]) -> FormItems:
         """Read the body to its end.
@@ -129,7 +110,8 @@ class MultipartReader:
         Cancellation: every upload is closed, as after every error.
         """
         try:
-            parser = self._parser()
+            boundary, self._charset = multipart_type(self._content_type)
+            parser = PartParser(boundary, self)
             threads, reception = self._storage.threads, self._reception
             if reception.size is not None and reception.size <= FEW:
                 await self._receive_all(stream, parser, WriteThrough(threads, reception.at_rest))
@@ -148,52 +130,23 @@ class MultipartReader:
             upload.size = upload._view.blob.size
         return self._items
 
-    def _parser(self) -> _Parser:
-        if len(self._content_type) > _MAX_PART_HEADER:  # divergence 13
-            raise MultiPartException(INVALID)
-        boundary = self._boundary()
-        if len(boundary) > _MAX_BOUNDARY:
-            raise MultiPartException(INVALID)
-        calls: dict[str, Callable[..., None]] = {
-            "part_begin": self._on_part_begin,
-            "part_data": self._on_part_data,
-            "part_end": self._on_part_end,
-            "header_field": self._on_header_field,
-            "header_value": self._on_header_value,
-            "header_end": self._on_header_end,
-            "headers_finished": self._on_headers_finished,
-            "end": self._on_end,
-        }
-        return _Parser(boundary, calls)
-
-    def _boundary(self) -> bytes:
-        plain = _PLAIN_CONTENT_TYPE.fullmatch(self._content_type)
-        if plain is not None:
-            return plain[1].encode()
-        _, options = parse_options_header(self._content_type)
-        charset = options.get(b"charset", b"utf-8").decode("latin-1")
-        self._charset = "latin-1"  # divergence 11
-        with suppress(LookupError, ValueError):
-            if (name := codecs.lookup(charset).name) not in _NO_CHARSETS:
-                self._charset = name
-        boundary = options.get(b"boundary")
-        if boundary is None:
-            raise MultiPartException("Missing boundary in multipart.")
-        return boundary
-
     async def _receive_all(
-        self, stream: AsyncIterable[bytes], parser: _Parser, writer: Writer
+        self, stream: AsyncIterable[bytes], parser: PartParser, writer: Writer
     ) -> None:
         await self._reception.within_time(self._receive(stream, parser, writer))
-        parser.finalize()
         if not self._complete:
             raise MultiPartException(INCOMPLETE)  # divergence 1
 
-    async def _receive(self, stream: AsyncIterable[bytes], parser: _Parser, writer: Writer) -> None:
-        reception = self._reception
+    async def _receive(
+        self, stream: AsyncIterable[bytes], parser: PartParser, writer: Writer
+    ) -> None:
+        reception, write = self._reception, None
         async for data in stream:
             reception.take(data)
-            parser.write(data if parser.begun else parser.past_preamble(data))
+            if write is None:
+                write = parser.begin(data)
+            else:
+                write(data)
             if self._unwritten or (self._blob is not None and writer.is_due(self._blob)):
                 await self._write_out(writer)
 
@@ -206,58 +159,36 @@ class MultipartReader:
             if self._blob is not None and writer.is_due(self._blob):
                 await writer.write(self._blob)
 
-    # Called by the parser
+    # What the parser tells
 
-    def _on_part_begin(self) -> None:
-        self._blob = None
-        self._field_name = ""
-        self._field_data = bytearray()
-        self._disposition = None
-        self._part_headers = []
+    def begin_part(self, headers: RawHeaders, name: bytes | None, filename: bytes | None) -> None:
+        """Begin a file or a field.
 
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-        if len(self._header_name) > _MAX_PART_HEADER:
-            raise MultiPartException(INVALID)
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-        if len(self._header_name) + len(self._header_value) > _MAX_PART_HEADER:
-            raise MultiPartException(INVALID)
-
-    def _on_header_end(self) -> None:
-        name, value = self._header_name.lower(), self._header_value
-        self._header_name = self._header_value = b""
-        if name == b"content-disposition":
-            self._disposition = value
-        self._part_headers.append((name, value))
-        if len(self._part_headers) > _MAX_PART_HEADERS:
-            raise MultiPartException(INVALID)
-
-    def _on_headers_finished(self) -> None:
-        options = _options_of(self._disposition)
-        name = options.get(b"name")
+        Raises:
+            MultiPartException: It has no name, or is one too many.
+            UploadRefused: It is a file of a type that is not taken.
+        """
         if name is None:
             raise MultiPartException(
                 'The Content-Disposition header field "name" must be provided.'
             )
         self._field_name = self._decode(name)
-        filename = options.get(b"filename")
         if filename is not None:
-            self._begin_file(self._decode(filename))
+            self._begin_file(self._decode(filename), Headers(raw=headers))
             return
+        self._blob = None
+        self._field_data = bytearray()
         self._fields += 1
         if self._fields > self._max_fields:
             raise MultiPartException(
                 f"Too many fields. Maximum number of fields is {self._max_fields}."
             )
 
-    def _begin_file(self, filename: str) -> None:
+    def _begin_file(self, filename: str, headers: Headers) -> None:
         if len(self._uploads) + 1 > self._max_files:
             raise MultiPartException(
                 f"Too many files. Maximum number of files is {self._max_files}."
             )
-        headers = Headers(raw=self._part_headers)
         self._allowance = self._limits.of(self._field_name, headers)
         if self._allowance.instead and filename:  # else it may be a file input that was left blank
             raise self._allowance.refusal(self._field_name)
@@ -273,7 +204,13 @@ class MultipartReader:
         )
         self._uploads.append(upload)
 
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+    def add_data(self, data: bytes, start: int, end: int) -> None:
+        """Take what comes next of a part.
+
+        Raises:
+            MultiPartException: A field is too large.
+            UploadRefused: There is more than the app takes, or it is not what was declared.
+        """
         if self._blob is not None:
             if self._blob.size + end - start > self._allowance.max_size:
                 raise self._allowance.refusal(self._field_name)
@@ -290,7 +227,12 @@ class MultipartReader:
         self._field_data += data[start:end]
         self.field_memory.add(end - start)
 
-    def _on_part_end(self) -> None:
+    def end_part(self) -> None:
+        """Keep a file or a field.
+
+        Raises:
+            UploadRefused: A file is not what was declared.
+        """
         if self._blob is None:
             self._items.append((self._field_name, self._decode(self._field_data)))
             return
@@ -302,7 +244,8 @@ class MultipartReader:
             self._unwritten.append(self._blob)
         self._blob = None
 
-    def _on_end(self) -> None:
+    def end_form(self) -> None:
+        """Know that nothing is missing."""
         self._complete = True
 
     def _decode(self, data: bytes | bytearray) -> str:
@@ -310,45 +253,3 @@ class MultipartReader:
             return data.decode(self._charset)
         except (LookupError, ValueError):  # divergence 11
             return data.decode("latin-1")
-
-
-class _Parser(MultipartParser):
-    """Knows what to call, instead of making up its name for each of a part's dozen events."""
-
-    def __init__(self, boundary: bytes, calls: dict[str, Callable[..., None]]) -> None:
-        super().__init__(boundary)
-        self._calls = calls
-        self._in_preamble = False
-        self.begun: bool = False
-
-    def past_preamble(self, data: bytes) -> bytes:
-        """Leave out what comes before the first boundary; it has `begun` with the rest.
-
-        What follows on a line end is skipped up to a hyphen that may begin a boundary: by itself
-        python-multipart does so to the end of one message (divergence 10).
-        """
-        self._in_preamble = self._in_preamble or data[:1] in (b"\r", b"\n")
-        if self._in_preamble:
-            data = data[data.find(b"-") :] if b"-" in data else b""
-        self.begun = bool(data)
-        return data
-
-    def callback(
-        self, name: str, data: bytes | None = None, start: int | None = None, end: int | None = None
-    ) -> None:
-        """Call what is to be told, if somebody is."""
-        call = self._calls.get(name)
-        if call is None:
-            return
-        if data is None:
-            call()
-        else:
-            call(data, start, end)
-
-
-def _options_of(disposition: bytes | None) -> dict[bytes, bytes]:
-    plain = _PLAIN_DISPOSITION.fullmatch(disposition or b"")
-    if plain is None:
-        return parse_options_header(disposition)[1]
-    name, filename = plain.groups()
-    return {b"name": name} if filename is None else {b"name": name, b"filename": filename}

@@ -27,7 +27,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette_upload_keepalive import Upload
 from starlette_upload_keepalive.exceptions import FileTooLarge
 from starlette_upload_keepalive.files import blob, multipart, write_behind, write_through
-from starlette_upload_keepalive.files.multipart import INCOMPLETE, INVALID, MultipartReader
+from starlette_upload_keepalive.files.multipart import INCOMPLETE, MultipartReader
+from starlette_upload_keepalive.files.multipart_type import INVALID
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import let_go_of_all
 from starlette_upload_keepalive.limits.field_limits import FormLimits
