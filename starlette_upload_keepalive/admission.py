@@ -74,8 +74,8 @@ class Admission:
         large = reception.missing > storage.memory_max_size
         if not (large or self._kept):
             return
-        if large and storage.open_files.count >= (limit := storage.open_files.limit):
-            raise TooManyOpenFiles from storage.open_files.over(limit)
+        if large and storage.open_files.left <= 0:
+            raise TooManyOpenFiles from storage.open_files.over()
         with told_to_the_client():
             left = storage.free_space.known(storage.directory)
             if left is None:

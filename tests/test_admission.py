@@ -79,7 +79,7 @@ async def test_as_many_jobs_as_may_wait() -> None:
 async def test_as_many_files_as_may_be_open() -> None:
     storage = Storage(max_open_files=1)
     admission = Admission(Limits(max_concurrency=2), storage)
-    storage.open_files.take()
+    storage.open_files.take(1)
     with pytest.raises(TooManyOpenFiles):
         await take_in(admission, 2 * MIB)
     await take_in(admission, MIB)  # stays in memory

@@ -36,6 +36,7 @@ ORDER = (
     "files.private_file",
     "files.filesystem",
     "files.over_limit",
+    "files.budget",
     "files.disk_budget",
     "files.free_space",
     "files.open_files",

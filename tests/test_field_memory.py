@@ -14,8 +14,8 @@ from starlette_upload_keepalive import (
     UploadKeepAliveMiddleware,
     Uploads,
 )
+from starlette_upload_keepalive.files.budget import Budget
 from starlette_upload_keepalive.files.field_memory import FieldMemory
-from starlette_upload_keepalive.files.storage import MemoryBudget
 from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.asgi import Part, multipart, send_request
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 def test_a_small_form_takes_nothing() -> None:
-    budget = MemoryBudget(0)
+    budget = Budget(0)
     memory = FieldMemory(budget)
     for _ in range(128):
         memory.add(KIB)
@@ -33,7 +33,7 @@ def test_a_small_form_takes_nothing() -> None:
 
 
 def test_a_large_one_takes_what_it_has_beyond_and_gives_it_back() -> None:
-    budget = MemoryBudget(10 * MIB)
+    budget = Budget(10 * MIB)
     memory = FieldMemory(budget)
     for _ in range(3 * 1024):
         memory.add(KIB)
@@ -45,7 +45,7 @@ def test_a_large_one_takes_what_it_has_beyond_and_gives_it_back() -> None:
 
 
 def test_all_of_the_budget_may_be_taken_and_no_more() -> None:
-    budget = MemoryBudget(MIB)
+    budget = Budget(MIB)
     memory = FieldMemory(budget)
     memory.add(MIB + 128 * KIB)
     assert budget.used == MIB

@@ -86,4 +86,4 @@ def test_a_blob_is_not_written_where_too_little_is_free(
     with pytest.raises(OSError, match="Less than min_free_space"):
         blob.fill([b"data"])
     owner.let_go()
-    assert (storage.open_files.count, os.listdir(tmp_path)) == (0, [])
+    assert (storage.open_files.used, os.listdir(tmp_path)) == (0, [])

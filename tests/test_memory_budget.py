@@ -12,8 +12,9 @@ from anyio.lowlevel import checkpoint
 
 from starlette_upload_keepalive import Upload
 from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.budget import Budget
 from starlette_upload_keepalive.files.private_file import PrivateFile
-from starlette_upload_keepalive.files.storage import MemoryBudget, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.write_behind import WriteBehind
 from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.stored import (
@@ -36,7 +37,7 @@ STEP = 256 * KIB
 
 
 def limit(storage: Storage, size: int) -> None:
-    storage.memory = MemoryBudget(size)
+    storage.memory = Budget(size)
 
 
 async def test_what_is_collected_is_counted_until_it_is_written(on_disk: Storage) -> None:

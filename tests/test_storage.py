@@ -9,21 +9,8 @@ from typing import Any
 import pytest
 
 from starlette_upload_keepalive.files.blob import Blob
-from starlette_upload_keepalive.files.storage import MemoryBudget, Storage
+from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.quantities import MIB
-
-
-def test_a_budget_is_never_overdrawn() -> None:
-    """P7: memory has a limit."""
-    budget = MemoryBudget(10)
-    assert budget.take(6)
-    assert not budget.take(5)
-    assert budget.take(4)
-    assert not budget.take(1)
-    assert budget.take(0)
-    budget.give_back(6)
-    assert budget.used == 4
-    assert budget.take(6)
 
 
 @pytest.mark.parametrize(

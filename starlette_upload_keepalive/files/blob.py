@@ -243,7 +243,7 @@ class Blob:
 
     def adopt(self, file: PrivateFile, size: int) -> None:
         """Take over a file that holds all the bytes."""
-        self.storage.open_files.add()
+        self.storage.open_files.add(1)
         self.storage.disk.add(size)
         self._stored = size
         self._on_disk = True
@@ -252,7 +252,7 @@ class Blob:
 
     def hold(self, data: bytes) -> None:
         """Take all the bytes as they are: they are in memory already, and stay there."""
-        self.storage.memory.count(len(data))
+        self.storage.memory.add(len(data))
         self.size = self._pending_size = self._counted = len(data)
         self._pending = [data]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette_upload_keepalive.exceptions import RequestTooLarge, TooManyUploads
 from starlette_upload_keepalive.quantities import KIB
 
-from .storage import MemoryBudget
+from .budget import Budget
 
 # A form of this much is taken whatever else is in memory: its fields are mostly small.
 _FREE = 128 * KIB
@@ -20,7 +20,7 @@ class FieldMemory:
         budget: What all forms and files share.
     """
 
-    def __init__(self, budget: MemoryBudget) -> None:
+    def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._size = 0
         self._taken = 0
@@ -36,9 +36,10 @@ class FieldMemory:
         lacking = self._size - self._taken - _FREE
         if lacking <= 0:
             return
-        step = max(lacking, min(_STEP, self._budget.limit - self._taken))
-        if self._size > self._budget.limit + _FREE:
-            raise RequestTooLarge(self._budget.limit)
+        limit = int(self._budget.limit)
+        if self._size > limit + _FREE:
+            raise RequestTooLarge(limit)
+        step = max(lacking, min(_STEP, limit - self._taken))
         if not self._budget.take(step):
             raise TooManyUploads
         self._taken += step

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import sys
-import threading
 
+from .budget import Budget
 from .over_limit import OverLimit
 
 if sys.platform != "win32":
@@ -16,52 +17,35 @@ _DEFAULT = 4096
 _MOST = 65_536
 
 
-class OpenFiles:
-    """Counts the files that blobs have open.
+class OpenFiles(Budget):
+    """Files that all uploads of a storage have open.
 
     Each has a descriptor, of which a process may have so many: the others are for
     connections, and for those who read the files.
 
     Args:
-        limit: How many may be open; half of what the process may open if None.
+        limit: How many may be open; half of what the process may open, as things are,
+            if None.
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self.count: int = 0
+        super().__init__(math.inf if limit is None else limit)
 
     @property
-    def limit(self) -> int:
-        """How many may be open at once, as things are."""
-        return _half_of_all() if self._limit is None else self._limit
+    def most(self) -> int:
+        """How many may be open at once."""
+        return _half_of_all() if self.limit == math.inf else int(self.limit)
 
-    def take(self) -> None:
-        """Count one that is about to be opened.
+    @property
+    def left(self) -> int:
+        """How many more may be opened."""
+        return self.most - self.used
 
-        Raises:
-            OverLimit: As many as may be are open (EMFILE).
-        """
-        with self._lock:
-            if self.count >= (limit := self.limit):
-                raise self.over(limit)
-            self.count += 1
-
-    def over(self, limit: int) -> OverLimit:
-        """Make the error for one more."""
+    def over(self) -> OverLimit:
+        """Make the error for one more (EMFILE)."""
         return OverLimit(
-            errno.EMFILE, f"As many files are open as max_open_files allows: {limit:,}"
+            errno.EMFILE, f"As many files are open as max_open_files allows: {self.most:,}"
         )
-
-    def add(self) -> None:
-        """Count one that is open already."""
-        with self._lock:
-            self.count += 1
-
-    def give_back(self) -> None:
-        """Count one less: it is closed."""
-        with self._lock:
-            self.count -= 1
 
 
 def _half_of_all() -> int:

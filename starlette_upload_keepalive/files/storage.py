@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 from pathlib import Path
 from typing import Protocol
 
 from starlette_upload_keepalive.quantities import MIB, check_least
 
+from .budget import Budget
 from .change_mark import marks_tell
 from .disk_budget import DiskBudget
 from .filesystem import SpoolAdvice
@@ -18,39 +18,6 @@ from .open_files import OpenFiles
 from .owner import Owner
 from .private_file import PrivateFile
 from .threads import Closer, WorkerThreads
-
-
-class MemoryBudget:
-    """Bytes of memory that all uploads of a storage share.
-
-    Nobody waits for them: who gets none makes do without.
-
-    Args:
-        limit: The most that may be taken at once, in bytes.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used: int = 0
-        self._lock = threading.RLock()
-
-    def take(self, size: int) -> bool:
-        """Take that many bytes, or nothing and return False if they are not left."""
-        with self._lock:
-            if self.used + size > self.limit:
-                return False
-            self.used += size
-            return True
-
-    def count(self, size: int) -> None:
-        """Take that many bytes, left or not: they are in memory whatever becomes of them."""
-        with self._lock:
-            self.used += size
-
-    def give_back(self, size: int) -> None:
-        """Return that many bytes."""
-        with self._lock:
-            self.used -= size
 
 
 class OpenBlob(Protocol):
@@ -130,7 +97,7 @@ class Storage:
         if directory is not None and not os.access(directory, os.W_OK | os.X_OK):
             raise ValueError(f"directory {str(directory)!r} can't be written: allow this user to.")
         self.memory_max_size = memory_max_size
-        self.memory: MemoryBudget = MemoryBudget(memory_budget)
+        self.memory: Budget = Budget(memory_budget)
         self.open_files: OpenFiles = OpenFiles(max_open_files)
         self.disk: DiskBudget = DiskBudget(max_disk_bytes)
         self.free_space: FreeSpace = FreeSpace(min_free_space)
@@ -169,11 +136,12 @@ class Storage:
         directory = self.directory
         if self._directory is None:
             self.advice.default_used(directory)
-        self.open_files.take()
+        if not self.open_files.take(1):
+            raise self.open_files.over()
         try:
             return PrivateFile.create(directory)
         except BaseException:
-            self.open_files.give_back()
+            self.open_files.give_back(1)
             raise
 
     def close_file(self, file: PrivateFile, *, later: bool) -> None:
@@ -183,7 +151,7 @@ class Storage:
             file: The file, created here or adopted.
             later: Have a thread close it, which takes the time.
         """
-        self.open_files.give_back()
+        self.open_files.give_back(1)
         if later:
             self.closer.close(file.close)
         else:
@@ -202,7 +170,8 @@ class Storage:
             OSError: The system does not tell what is free.
         """
         self.free_space.check(file.fileno(), self.directory)
-        self.disk.take(size)
+        if not self.disk.take(size):
+            raise self.disk.over()
 
     def marks_tell(self, file: PrivateFile) -> bool:
         """Return whether it would be seen if the user changed one of our files. Blocks once.
