@@ -69,13 +69,13 @@ def test_work_is_linear(attack: Attack, size: int) -> None:
 
 @pytest.mark.parametrize("block", [b"\r\n", DELIMITER[:8]], ids=["line ends", "half boundaries"])
 @pytest.mark.parametrize("message_size", [1, KIB])
-def test_file_of_what_is_nearly_a_boundary_takes_no_more_than_noise(
+def test_file_of_what_is_nearly_a_boundary_takes_little_more_than_noise(
     block: bytes, message_size: int
 ) -> None:
-    """At most twice as much."""
+    """At most three times as much: most messages of noise need no state machine."""
     size = 2 * KIB * min(message_size, 8)
     made = [multipart(file_part(data)) for data in [noise(size), repeat(block, size)]]
     content_type = b"multipart/form-data; boundary=" + DELIMITER[4:]
     forms = [Form.raw(b, message_size=message_size, content_type=content_type) for b in made]
     usual, hostile = map(steps, forms)
-    assert usual / 2 < hostile < usual * 2
+    assert usual / 2 < hostile < usual * 3

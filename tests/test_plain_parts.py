@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
-
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from python_multipart.exceptions import FormParserError
-from starlette.formparsers import MultiPartException
 
-from starlette_upload_keepalive.files import part_parser, plain_parts
-from starlette_upload_keepalive.files.part_parser import PartParser
-from starlette_upload_keepalive.files.plain_parts import PlainPart, RawHeaders
-from tests.generated_forms import bodies
+from starlette_upload_keepalive.files import plain_parts
+from starlette_upload_keepalive.files.plain_parts import PlainPart
 
 DELIMITER = b"\r\n--B"
 FILE = b'Content-Disposition: form-data; name="a"; filename="a.txt"\r\nContent-Type: text/plain'
@@ -116,79 +107,3 @@ def test_data_that_look_like_a_delimiter_leave_their_part(after: bytes) -> None:
 )
 def test_what_does_not_begin_and_end_like_a_form_has_no_plain_parts(body: bytes) -> None:
     assert read(body) == []
-
-
-# Against python-multipart
-
-Told = list[tuple[Any, ...]]
-
-
-class Parts:
-    """Writes down what it is told, whatever the pieces that data come in."""
-
-    def __init__(self) -> None:
-        self.told: Told = []
-
-    def begin_part(self, headers: RawHeaders, name: bytes | None, filename: bytes | None) -> None:
-        self.told.append(("begin", headers, name, filename, bytearray()))
-
-    def add_data(self, data: bytes, start: int, end: int) -> None:
-        assert start < end
-        self.told[-1][-1].extend(data[start:end])
-
-    def end_part(self) -> None:
-        self.told.append(("end",))
-
-    def end_form(self) -> None:
-        self.told.append(("complete",))
-
-
-def told_of(messages: Sequence[bytes], boundary: bytes = b"B") -> Told:
-    parts = Parts()
-    parser = PartParser(boundary, parts)
-    write: Callable[[bytes], object] | None = None
-    try:
-        for message in messages:
-            if write is None:
-                write = parser.begin(message)
-            else:
-                write(message)
-    except (FormParserError, MultiPartException) as error:
-        parts.told.append(("error", type(error)))
-    return parts.told
-
-
-BOUNDARIES = st.sampled_from([b"B", b"----WebKitFormBoundary1a2b", b"-", b"--", b"'()+_,./:=?"])
-
-
-def none_of_them(*_: bytes) -> Sequence[PlainPart]:
-    return ()
-
-
-@given(st.data(), BOUNDARIES)
-def test_they_are_told_of_as_by_python_multipart(data: st.DataObject, boundary: bytes) -> None:
-    body = data.draw(bodies(boundary))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(part_parser, "plain_parts", none_of_them)
-        expected = told_of([body], boundary)
-    assert told_of([body], boundary) == expected
-
-
-def test_python_multipart_goes_on_where_the_first_other_part_begins() -> None:
-    odd = FIELD + b"; x=y"
-    body = form((FIELD, b"1"), (odd, b"2"), (FIELD, b"3"))
-    told = told_of([body])
-    assert [part[-1] for part in told if part[0] == "begin"] == [b"1", b"2", b"3"]
-    assert told[-1] == ("complete",)
-
-
-def test_an_epilogue_in_messages_of_its_own_is_skipped() -> None:
-    plain = form((FIELD, b"1"))
-    assert told_of([plain, b"--B\r\n", b"x"]) == told_of([plain])
-    assert told_of([b"", b"", plain]) == told_of([plain])
-
-
-def test_a_body_in_pieces_that_a_client_may_use_again_is_not_read_at_once() -> None:
-    """A middleware may send them, against the ASGI specification."""
-    plain = form((FIELD, b"1"))
-    assert told_of([cast("bytes", bytearray(plain))]) == told_of([plain])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from python_multipart import MultipartParser
-from python_multipart.multipart import parse_options_header
+from python_multipart.multipart import MultipartState, parse_options_header
 from starlette.formparsers import MultiPartException
 
 from .multipart_type import INVALID
@@ -116,10 +116,15 @@ def _skip_epilogue(_: bytes) -> None:
 
 
 class _StateMachine(MultipartParser):
-    """Knows what to call, instead of making up its name for each of a part's dozen events."""
+    """Goes from state to state in what is not simply more of a file.
+
+    It knows what to call, instead of making up its name for each of a part's dozen events.
+    """
 
     def __init__(self, boundary: bytes, headers: _PartHeaders, parts: Parts) -> None:
         super().__init__(boundary)
+        self._delimiter = b"\r\n--" + boundary
+        self._add_data = parts.add_data
         self._calls: dict[str, Callable[..., None]] = {
             "part_begin": headers.begin,
             "header_field": headers.add_name,
@@ -130,6 +135,17 @@ class _StateMachine(MultipartParser):
             "part_end": parts.end_part,
             "end": parts.end_form,
         }
+
+    def write(self, data: bytes) -> int:
+        """Take a message: nearly all of a large file have neither a delimiter nor a part of one."""
+        if self.index == 0 and self.state == MultipartState.PART_DATA:
+            delimiter = self._delimiter
+            if delimiter not in data:
+                tail = data.rfind(b"\r", 1 - len(delimiter))
+                if data and (tail == -1 or not delimiter.startswith(data[tail:])):
+                    self._add_data(data, 0, len(data))
+                    return len(data)
+        return super().write(data)
 
     def callback(
         self, name: str, data: bytes | None = None, start: int | None = None, end: int | None = None

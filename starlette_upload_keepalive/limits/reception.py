@@ -48,6 +48,7 @@ class Reception:
         self.size = size
         self.received: int = 0
         self._limits = _NONE if limits is None else limits
+        self._most = self._limits.max_request_size or math.inf
         self._clock = clock
         self._next_look = math.inf
         self._rests = False
@@ -94,10 +95,9 @@ class Reception:
             UploadTooSlow: It has come too slowly.
         """
         self.received += len(data)
-        most = self._limits.max_request_size
-        if most is not None and self.received > most:
-            raise RequestTooLarge(most)
-        if self._next_look != math.inf and self._clock() >= self._next_look:
+        if self.received > self._most:
+            raise RequestTooLarge(int(self._most))
+        if self._clock() >= self._next_look:
             self._look()
 
     @contextmanager
