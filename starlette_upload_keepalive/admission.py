@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +14,7 @@ from .exceptions import (
     TooManyUploads,
 )
 from .files.disk_errors import told_to_the_client
+from .files.over_limit import OverLimit
 from .files.storage import Storage
 from .limits.limits import Limits
 from .limits.reception import Reception
@@ -54,10 +56,14 @@ class Admission:
         most = self.limits.max_request_size
         if size is not None and most is not None and size > most:
             raise RequestTooLarge(most)
-        if len(self._receiving) >= self.limits.max_concurrency:
-            raise TooManyUploads
-        if self._pending_jobs() >= self.limits.max_pending_jobs:
-            raise TooManyJobs
+        if len(self._receiving) >= (many := self.limits.max_concurrency):
+            raise TooManyUploads from OverLimit(
+                errno.EAGAIN, f"As many forms are received as max_concurrency allows: {many:,}"
+            )
+        if self._pending_jobs() >= (many := self.limits.max_pending_jobs):
+            raise TooManyJobs from OverLimit(
+                errno.EAGAIN, f"As many jobs are not done as max_pending_jobs allows: {many:,}"
+            )
         reception = Reception(self.limits, size)
         self._receiving.add(reception)
         return reception

@@ -19,8 +19,10 @@ from starlette_upload_keepalive import (
     TooManyJobs,
     TooManyOpenFiles,
     TooManyUploads,
+    UploadRefused,
 )
 from starlette_upload_keepalive.admission import Admission
+from starlette_upload_keepalive.files.over_limit import OverLimit
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.limits.reception import Reception
 from starlette_upload_keepalive.quantities import MIB
@@ -45,6 +47,12 @@ async def take_in(admission: Admission, size: int | None) -> Reception:
     return reception
 
 
+def cause_of(refused: pytest.ExceptionInfo[UploadRefused]) -> str | None:
+    """Return what the log says: the client is not told the names of options."""
+    cause = refused.value.__cause__
+    return cause.strerror if isinstance(cause, OverLimit) else None
+
+
 async def test_a_body_that_says_it_is_too_large() -> None:
     admission = Admission(Limits(max_request_size=100), Storage())
     await take_in(admission, 100)
@@ -61,6 +69,7 @@ async def test_as_many_at_once_as_may_be() -> None:
         await take_in(admission, 10)
     assert refused.value.status_code == 503
     assert refused.value.headers == {"Retry-After": "1"}
+    assert cause_of(refused) == "As many forms are received as max_concurrency allows: 2"
     admission.leave(first)
     await take_in(admission, 10)
 
@@ -74,6 +83,7 @@ async def test_as_many_jobs_as_may_wait() -> None:
         await take_in(admission, None)
     assert refused.value.status_code == 503
     assert refused.value.headers == {"Retry-After": "10"}
+    assert cause_of(refused) == "As many jobs are not done as max_pending_jobs allows: 10"
 
 
 async def test_as_many_files_as_may_be_open() -> None:

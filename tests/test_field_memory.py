@@ -49,8 +49,9 @@ def test_all_of_the_budget_may_be_taken_and_no_more() -> None:
     memory = FieldMemory(budget)
     memory.add(MIB + 128 * KIB)
     assert budget.used == MIB
-    with pytest.raises(TooManyUploads):
+    with pytest.raises(TooManyUploads) as others:
         FieldMemory(budget).add(129 * KIB)
+    assert "memory_budget, 1,048,576" in str(others.value.__cause__)
     with pytest.raises(RequestTooLarge) as refused:
         memory.add(1)
     assert refused.value.max_size == MIB

@@ -191,7 +191,11 @@ async def test_a_form_too_many_at_once(caplog: pytest.LogCaptureFixture) -> None
         go_on.set()
     assert slow.status == 200
     assert (await send(app, body)).answer.status == 200
-    assert [level for level, _ in refusals(caplog)] == ["WARNING"]
+    text = (
+        "An upload of POST / was refused: Too many uploads at once. Try again in a moment. "
+        "(As many forms are received as max_concurrency allows: 1.)"
+    )
+    assert refusals(caplog) == [("WARNING", text)]
 
 
 async def test_its_place_is_free_when_the_form_is_read_and_not_when_the_request_ends() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 from starlette_upload_keepalive.exceptions import RequestTooLarge, TooManyUploads
 from starlette_upload_keepalive.quantities import KIB
 
 from .budget import Budget
+from .over_limit import OverLimit
 
 # A form of this much is taken whatever else is in memory: its fields are mostly small.
 _FREE = 128 * KIB
@@ -41,7 +44,9 @@ class FieldMemory:
             raise RequestTooLarge(limit)
         step = max(lacking, min(_STEP, limit - self._taken))
         if not self._budget.take(step):
-            raise TooManyUploads
+            raise TooManyUploads from OverLimit(
+                errno.ENOMEM, f"Of memory_budget, {limit:,}, too little is left for form fields"
+            )
         self._taken += step
 
     def give_back(self) -> None:
