@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from starlette_upload_keepalive import (
     Discard,
     JobContext,
@@ -93,6 +95,10 @@ def digest(files: list[Upload]) -> list[str]:
 
 def returns(upload: Upload, *, what: Any = None, size: int = 0) -> Any:
     return what if not size else "x" * size
+
+
+def saves(upload: Upload, *, to: str) -> str:
+    return str(anyio.run(upload.save_to, to))
 
 
 def returns_no_json(upload: Upload) -> Any:

@@ -78,6 +78,19 @@ async def test_what_it_is_given(memory_max_size: int) -> None:
     assert [lifeline.partition(":")[0], channel.partition(":")[0]] == ["pipe", "socket"]
 
 
+@in_memory_and_on_disk
+async def test_saves_in_a_loop_of_its_own(memory_max_size: int, tmp_path: Path) -> None:
+    uploads = Uploads(memory_max_size=memory_max_size)
+    handler = processed(uploads, process_handlers.saves)
+    with anyio.fail_after(PATIENCE), make_upload(uploads.storage, b"some data") as upload:
+        async with uploads.running():
+            job = await handler.submit_now(upload, to=str(tmp_path)).wait()
+    assert job.error is None
+    (name,) = os.listdir(tmp_path)
+    saved = tmp_path / name
+    assert (str(saved), saved.read_bytes()) == (job.result, b"some data")
+
+
 async def test_bytes_as_they_came_on_disk() -> None:
     """And no copy of them is made."""
     data = os.urandom(3_000_000)
