@@ -24,8 +24,8 @@ class FieldLimits:
         field: The form field.
         path: Only in requests of this path, as in a route: "/users/{id}/photos".
         max_size: The bytes of a file; 413 while it arrives. No limit if None.
-        content_type: The declared media type that is taken, or several: "image/*". A file
-            of another is refused with 415, before any of its bytes is stored.
+        content_type: The declared media type that is taken, or several: "image/*"; any if
+            empty. A file of another is refused with 415, before any of its bytes is stored.
         sniff: Whether a file is refused as well that does not begin like what it is
             declared as. It needs the extra ``sniff``.
 
