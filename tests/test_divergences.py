@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from encodings.aliases import aliases
+
 import anyio
 import pytest
 from starlette.datastructures import FormData
@@ -22,6 +25,8 @@ from tests.asgi import (
     send_request,
 )
 from tests.forms import BODIES, RICH, in_loop, ours, starlettes
+
+ONLY_WINDOWS = {"mbcs", "oem"}
 
 
 @pytest.mark.parametrize("size", [10, 3 * MIB])
@@ -153,6 +158,38 @@ def test_divergence_11_what_is_for_domain_names_is_no_charset(charset: str) -> N
     content_type = f"multipart/form-data; charset={charset}; boundary={BOUNDARY}"
     found = in_loop(ours, [body], content_type)
     assert found == in_loop(ours, [body], f"multipart/form-data; boundary={BOUNDARY}")
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [("utf-7", b"+2AA-"), ("unicode_escape", rb"\ud800"), ("raw_unicode_escape", rb"\uD800")],
+)
+def test_divergence_11_no_text_is_none_that_utf_8_can_tell(charset: str, name: bytes) -> None:
+    """An answer in JSON that has a lone surrogate is a 500."""
+    assert not is_utf_8(name.decode(charset))
+    body = multipart(Part("a", name), Part(name.decode(), b"1"))
+    content_type = f"multipart/form-data; charset={charset}; boundary={BOUNDARY}"
+    assert in_loop(ours, [body], content_type) == [("a", name.decode()), (name.decode(), "1")]
+
+
+def is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def test_divergence_11_has_all_codecs_of_such_text() -> None:
+    """P11: a lone surrogate, as each codec that Python has would encode it."""
+    names = {*aliases.values(), "undefined", "unicode_escape", "raw_unicode_escape"} - ONLY_WINDOWS
+    for charset in sorted(names):
+        with suppress(LookupError, ValueError):
+            encoded = "\ud800".encode(charset)
+            body = multipart(Part("a", encoded))
+            content_type = f"multipart/form-data; charset={charset}; boundary={BOUNDARY}"
+            found = in_loop(ours, [body], content_type)
+            assert is_utf_8(str(found[0][1])), charset
 
 
 @pytest.mark.parametrize(("length", "refused"), [(4224, False), (4225, True)])

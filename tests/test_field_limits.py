@@ -19,8 +19,12 @@ PDF = {"content-type": "application/pdf"}
     ("options", "why"),
     [
         ({"field": ""}, "field must be the name of a form field"),
-        ({"field": "photo", "max_size": 0}, "max_size must be 1 bytes or more"),
+        ({"field": "photo", "max_size": 0}, "max_size must be 1 byte or more"),
         ({"field": "photo", "content_type": "png"}, "content_type must be like 'image/\\*'"),
+        (
+            {"field": "photo", "content_type": []},
+            "content_type has no media type: to take any",
+        ),
         ({"field": "photo", "path": "photos"}, "path must start with '/'"),
     ],
 )

@@ -66,6 +66,7 @@ def test_what_is_none(field: str, path: str | None, patterns: list[str], why: st
 
 def test_patterns_are_strings() -> None:
     assert patterns_of("Image/*") == patterns_of(["image/*"]) == ("image/*",)
+    assert patterns_of(None) == ()
     given: Any = [3]
     with pytest.raises(TypeError, match="content_type must be a string or a list of them"):
         patterns_of(given)

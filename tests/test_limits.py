@@ -22,18 +22,18 @@ def test_defaults_are_limits() -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"max_file_size": 0}, "max_file_size must be 1 bytes or more, not 0"),
+        ({"max_file_size": 0}, "max_file_size must be 1 byte or more, not 0"),
         (
             {"max_request_size": "10 MB"},
-            "max_request_size must be a whole number, 1 bytes or more, not '10 MB'",
+            "max_request_size must be a whole number, 1 byte or more, not '10 MB'",
         ),
         ({"max_concurrency": 0}, "max_concurrency must be 1 or more"),
         ({"max_open_files": 0}, "max_open_files must be 1 or more"),
-        ({"max_disk_bytes": 0}, "max_disk_bytes must be 1 bytes or more"),
-        ({"max_pending_jobs": -1}, "max_pending_jobs must be 1 jobs or more"),
+        ({"max_disk_bytes": 0}, "max_disk_bytes must be 1 byte or more"),
+        ({"max_pending_jobs": -1}, "max_pending_jobs must be 1 job or more"),
         ({"min_free_space": -1}, "min_free_space must be 0 bytes or more"),
         ({"receive_timeout": 0}, "receive_timeout must be more than 0 seconds"),
-        ({"min_rate": 0}, "min_rate must be 1 bytes a second or more"),
+        ({"min_rate": 0}, "min_rate must be 1 byte a second or more"),
         ({"min_rate": 10, "receive_timeout": None}, "min_rate needs a receive_timeout"),
     ],
 )

@@ -53,7 +53,7 @@ def test_where_handlers_run(uploads: Uploads) -> None:
         ),
         (
             {"run_in": "process", "cpu_limit": 0.5},
-            "cpu_limit must be a whole number, 1 seconds or more, not 0.5.",
+            "cpu_limit must be a whole number, 1 second or more, not 0.5.",
         ),
     ],
 )

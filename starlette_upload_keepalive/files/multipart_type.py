@@ -16,8 +16,9 @@ INVALID = "Invalid multipart data."
 _MAX_BOUNDARY = 256
 _MAX_CONTENT_TYPE = 4096 + 128  # divergence 13
 
-# Codecs of domain names, and none of a text: punycode takes 20 s for a megabyte.
-_NO_CHARSETS = {"idna", "punycode"}
+# Codecs of domain names: punycode takes 20 s for a megabyte. And those whose text may be none that
+# UTF-8 can tell, so that an answer in JSON fails, or a database.
+_NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "utf-7"}
 
 # What clients send nearly always; python-multipart's own parser takes five times as long.
 _PLAIN = re.compile(r"multipart/form-data; ?boundary=([\w'()+,./:?-]+)", re.ASCII)

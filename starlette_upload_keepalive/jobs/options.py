@@ -80,7 +80,7 @@ class HandlerOptions:
         if self.max_concurrency is not None:
             check_least("max_concurrency", self.max_concurrency, 1)
         if self.max_size is not None:
-            check_least("max_size", self.max_size, 1, " bytes")
+            check_least("max_size", self.max_size, 1, " byte")
         if type(self.priority) is not int or abs(self.priority) > MAX_PRIORITY:
             raise ValueError(
                 f"priority must be from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {self.priority!r}."
@@ -95,7 +95,7 @@ class HandlerOptions:
             raise NotImplementedError("run_in='process' needs Linux.")
         limits = (
             ("memory_limit", self.memory_limit, MIN_MEMORY, " bytes"),
-            ("cpu_limit", self.cpu_limit, 1, " seconds"),
+            ("cpu_limit", self.cpu_limit, 1, " second"),
         )
         for name, limit, least, unit in limits:
             if limit is None:

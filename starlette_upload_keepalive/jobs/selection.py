@@ -32,7 +32,7 @@ class Selection:
         field: str | None,
         *,
         path: str | None,
-        content_type: str | Sequence[str],
+        content_type: str | Sequence[str] | None,
         many: bool,
         accept: Collection[int],
     ) -> Selection | None:
@@ -46,7 +46,7 @@ class Selection:
         if callable(field):
             raise TypeError("Write @uploads.handler(), with parentheses.")
         if field is None:
-            if path is not None or content_type or accept:
+            if path is not None or content_type is not None or accept:
                 raise ValueError(
                     "path, content_type and accept choose files to run for without a submit(): "
                     "name their form field too."

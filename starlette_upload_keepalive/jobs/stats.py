@@ -42,7 +42,7 @@ class Stats:
 
     def __post_init__(self, look: _Look) -> None:
         # No field: a health check that answers with all of them shall not tell the world.
-        vars(self)["look"] = look
+        vars(self)["_look"] = look
 
     @cached_property
     def owned(self) -> Sequence[OwnedUpload]:
@@ -51,4 +51,4 @@ class Stats:
         It is looked up when it is first asked for, as it is then. Several may be
         views of one stored file.
         """
-        return cast("_Look", vars(self)["look"])()
+        return cast("_Look", vars(self)["_look"])()

@@ -25,25 +25,25 @@ class FieldLimits:
         path: Only in requests of this path, as in a route: "/users/{id}/photos".
         max_size: The bytes of a file; 413 while it arrives. No limit if None.
         content_type: The declared media type that is taken, or several: "image/*"; any if
-            empty. A file of another is refused with 415, before any of its bytes is stored.
+            None. A file of another is refused with 415, before any of its bytes is stored.
         sniff: Whether a file is refused as well that does not begin like what it is
             declared as. It needs the extra ``sniff``.
 
     Raises:
         ValueError: The field is empty, the path is not one of a route, a pattern not
-            one of a media type, or the size none.
+            one of a media type, there is no pattern, or the size is none.
         ImportError: It is to sniff, and what does that is not installed.
     """
 
     field: str
     path: str | None = None
     max_size: int | None = None
-    content_type: str | Sequence[str] = ()
+    content_type: str | Sequence[str] | None = None
     sniff: bool = False
 
     def __post_init__(self) -> None:
         if self.max_size is not None:
-            check_least("max_size", self.max_size, 1, " bytes")
+            check_least("max_size", self.max_size, 1, " byte")
         _ = self.rule
 
     @cached_property

@@ -67,15 +67,20 @@ class FileMatch:
         return None if self.path is None else compile_path(self.path)[0]
 
 
-def patterns_of(content_type: str | Sequence[str]) -> tuple[str, ...]:
-    """Return one or several patterns of media types in the form that `is_of` takes.
+def patterns_of(content_type: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return one or several patterns of media types in the form that `is_of` takes, if any.
 
     Raises:
         TypeError: One of them is no string.
+        ValueError: There are none in a sequence of them.
     """
+    if content_type is None:
+        return ()
     patterns = (content_type,) if isinstance(content_type, str) else tuple(content_type)
     if not all(isinstance(pattern, str) for pattern in cast("tuple[object, ...]", patterns)):
         raise TypeError(f"content_type must be a string or a list of them, not {content_type!r}.")
+    if not patterns:  # of an allow-list, perhaps, that could not be read
+        raise ValueError("content_type has no media type: to take any, leave it out.")
     return tuple(pattern.lower() for pattern in patterns)
 
 

@@ -49,17 +49,17 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, unit in [
-            ("max_file_size", " bytes"),
-            ("max_request_size", " bytes"),
+            ("max_file_size", " byte"),
+            ("max_request_size", " byte"),
             ("max_open_files", ""),
-            ("max_disk_bytes", " bytes"),
-            ("min_rate", " bytes a second"),
+            ("max_disk_bytes", " byte"),
+            ("min_rate", " byte a second"),
         ]:
             value: object = getattr(self, name)
             if value is not None:
                 check_least(name, value, 1, unit)
         check_least("max_concurrency", self.max_concurrency, 1)
-        check_least("max_pending_jobs", self.max_pending_jobs, 1, " jobs")
+        check_least("max_pending_jobs", self.max_pending_jobs, 1, " job")
         check_least("min_free_space", self.min_free_space, 0, " bytes")
         if self.receive_timeout is not None:
             check_seconds("receive_timeout", self.receive_timeout, zero=False)

@@ -8,8 +8,8 @@ that is not there is as wrong as one too many.
 - Divergence 2: a file above its limit is an error, unless another has come before.
 - Divergence 10: where a body is cut makes no difference. What Starlette makes of all of it at once
   is what counts.
-- Divergence 11: a charset whose codec fails is taken for Latin-1, and so is one of domain names.
-  Starlette lets that error pass.
+- Divergence 11: a charset whose codec fails is taken for Latin-1, and so is one that is for no
+  text. Starlette lets that error pass.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ _MESSAGE = re.compile(
 _FIRST = re.compile(rb"[\r\n][^-]*")  # python-multipart skips it
 _HEADERS = re.compile(rb"\r\n(?:.*?\r\n)??\r\n", re.DOTALL)
 
+# Of domain names, and of text that UTF-8 has not.
+_NO_CHARSETS = {"idna", "punycode", "utf-7", "unicode-escape", "raw-unicode-escape"}
+
 
 async def check(case: FormCase) -> None:
     """Fail if we make anything else of a form than we must."""
@@ -103,7 +106,7 @@ async def ours(case: FormCase) -> Seen:
 async def expected_of(case: FormCase) -> Seen:
     """Tell what must come of a form, by the newest Starlette."""
     try:
-        if _is_of_domain_names(_charset(case)):
+        if _is_no_charset(_charset(case)):
             theirs = await _in_an_odd_charset(case)
         else:
             theirs = await _starlettes(case, case.content_type)
@@ -165,7 +168,7 @@ async def _in_an_odd_charset(case: FormCase) -> Seen:
         assert parse_options_header(content_type)[1][b"boundary"] == options[b"boundary"]
 
     def text(latin: str) -> str:
-        if _is_of_domain_names(charset):
+        if _is_no_charset(charset):
             return latin
         try:
             return latin.encode("latin-1").decode(charset)
@@ -190,9 +193,9 @@ def _charset(case: FormCase) -> str:
     return _options(case).get(b"charset", b"utf-8").decode("latin-1")
 
 
-def _is_of_domain_names(charset: str) -> bool:
+def _is_no_charset(charset: str) -> bool:
     try:
-        return codecs.lookup(charset).name in {"idna", "punycode"}
+        return codecs.lookup(charset).name in _NO_CHARSETS
     except (LookupError, ValueError):
         return False
 
