@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import httpx
 import pytest
 
@@ -86,9 +89,35 @@ def test_the_first_part_that_is_sent_otherwise_and_all_after_it_are_left(head: b
     assert data_of(form((FIELD, b"1"), (FILE, b"2"), (head, b"3"), (FIELD, b"4"))) == [b"1", b"2"]
 
 
+@pytest.mark.parametrize(("size", "is_plain"), [(4096, True), (4097, False)])
+def test_a_head_may_be_that_long(size: int, is_plain: bool) -> None:
+    head = FIELD.replace(b"b", b"b" * (size - len(b"\r\n" + FIELD + b"\r\n\r\n") + 1))
+    assert data_of(form((head, b"1"))) == [b"1"] * is_plain
+
+
+def test_no_more_of_a_head_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """python-multipart refuses one at once that goes on for megabytes."""
+    looks: list[tuple[int, int]] = []
+
+    class Watched:
+        def match(self, body: bytes, start: int, end: int = sys.maxsize) -> re.Match[bytes] | None:
+            looks.append((start, end))
+            return head.match(body, start, end)
+
+    head = plain_parts._HEAD
+    monkeypatch.setattr(plain_parts, "_HEAD", Watched())
+    assert read(form((FIELD, b"1"), (FIELD.replace(b"b", b"b" * 100_000), b"2"))) != []
+    assert [end - start for start, end in looks] == [4096, 4096]
+
+
 @pytest.mark.parametrize("after", [b"x", b" \r\n", b"-x", b"\rx", b"\n"])
 def test_data_that_look_like_a_delimiter_leave_their_part(after: bytes) -> None:
     assert data_of(form((FIELD, b"1"), (FIELD, b"2" + DELIMITER + after), (FIELD, b"3"))) == [b"1"]
+
+
+def test_data_may_begin_like_a_boundary() -> None:
+    """The line end before a boundary is its own, and not that after the headers."""
+    assert data_of(form((FIELD, b"--B--\r\n1"), (FIELD, b"2"))) == [b"--B--\r\n1", b"2"]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +132,7 @@ def test_data_that_look_like_a_delimiter_leave_their_part(after: bytes) -> None:
         form((FIELD, b"1")) + b"an epilogue",
         b"\r\n" + form((FIELD, b"1")),
         form((FIELD, b"1")).replace(b"--B", b"--C"),
+        form((FIELD, b"1")).replace(b"--B", b"--C", 1),
     ],
 )
 def test_what_does_not_begin_and_end_like_a_form_has_no_plain_parts(body: bytes) -> None:

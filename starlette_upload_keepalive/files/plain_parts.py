@@ -55,14 +55,14 @@ def plain_parts(body: bytes, delimiter: bytes) -> Iterator[PlainPart]:
     width = len(delimiter)
     at = width - 2
     while True:
-        head = _HEAD.match(body, at)
+        head = _HEAD.match(body, at, at + _MAX_HEAD)
         if head is None:
             return
         start = head.end()
         end = body.find(delimiter, start)
         at = end + width
         after = body[at : at + 2]
-        if end == -1 or start - head.start() > _MAX_HEAD or after not in (_CRLF, _HYPHENS):
+        if end == -1 or after not in (_CRLF, _HYPHENS):
             return
         disposition, name, filename, content_type = head.groups()
         headers = [(b"content-disposition", disposition)]
