@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-# Browsers, curl and Python's clients send a part so. What is sent in any other way, if only by a
-# space, is left to python-multipart, which goes from state to state and takes ten times as long.
+# Browsers, curl, requests and httpx send a part so. What is sent in any other way, if only in
+# another order, as by aiohttp, is left to python-multipart, which goes from state to state and
+# takes ten times as long.
 _HEAD = re.compile(
     rb'\r\n(?i:content-disposition): (form-data; name="([^"\\\x00-\x1f\x7f]*)"'
     rb'(?:; filename="([^"\\\x00-\x1f\x7f]*)")?)\r\n'
