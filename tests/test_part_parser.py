@@ -92,16 +92,25 @@ def test_python_multipart_goes_on_where_the_first_other_part_begins() -> None:
     assert told[-1] == ("complete",)
 
 
+def test_no_part_has_the_name_of_the_one_before() -> None:
+    odd = FIELD + b"; x=y"
+    told = told_of([form((FIELD, b"1"), (odd, b"2"), (b"X: y", b"3"))])
+    assert [part[2] for part in told if part[0] == "begin"] == [b"b", b"b", None]
+
+
 def test_an_epilogue_in_messages_of_its_own_is_skipped() -> None:
     plain = form((FIELD, b"1"))
     assert told_of([plain, b"--B\r\n", b"x"]) == told_of([plain])
     assert told_of([b"", b"", plain]) == told_of([plain])
 
 
-def test_a_body_in_pieces_that_a_client_may_use_again_is_not_read_at_once() -> None:
-    """A middleware may send them, against the ASGI specification."""
-    plain = form((FIELD, b"1"))
-    assert told_of([cast("bytes", bytearray(plain))]) == told_of([plain])
+def test_what_is_told_of_a_buffer_that_may_be_used_again_is_a_copy() -> None:
+    """A middleware may send one, against the ASGI specification."""
+    plain = form((FIELD + b'; filename="f"\r\nContent-Type: text/plain', b"1"))
+    told = told_of([cast("bytes", bytearray(plain))])
+    assert told == told_of([plain])
+    _, headers, *names, _ = told[0]
+    assert {type(each) for each in (*names, *sum(headers, ()))} == {bytes}
 
 
 @pytest.mark.parametrize(

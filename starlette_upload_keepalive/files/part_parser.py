@@ -69,12 +69,10 @@ class PartParser:
         Raises:
             FormParserError: The body is malformed; so does what is returned.
         """
-        if type(data) is bytes and not self._in_preamble:
-            read, is_complete = self._read_plain_parts(data)
-            if is_complete:
-                return _skip_epilogue
-            data = data[read:]
-        data = self._past_preamble(data)
+        read, is_complete = self._read_plain_parts(data)
+        if is_complete:
+            return _skip_epilogue
+        data = self._past_preamble(data[read:])
         if not data:
             return None
         machine = _StateMachine(self._boundary, _PartHeaders(self._parts), self._parts)
