@@ -14,12 +14,12 @@ from starlette.requests import ClientDisconnect
 
 from .admission import Admission
 from .exceptions import StorageError, UploadAborted, UploadRefused
-from .files.field_memory import FieldMemory
-from .files.multipart import FormItems, MultipartReader
 from .files.over_limit import OverLimit
 from .files.owner import REQUEST
 from .files.printable import printable
 from .files.upload import Upload, let_go_of_all
+from .forms.field_memory import FieldMemory
+from .forms.multipart import FormItems, MultipartReader
 from .jobs.job import Job
 from .jobs.stage import Stage
 from .limits.field_limits import FileRule, FormLimits

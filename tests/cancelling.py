@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from starlette_upload_keepalive import Upload, Uploads, detach
-from starlette_upload_keepalive.files import multipart
+from starlette_upload_keepalive.forms import multipart
 from starlette_upload_keepalive.quantities import MIB
 from tests.asgi import Part, file_part, in_messages
 from tests.asgi import multipart as encode

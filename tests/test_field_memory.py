@@ -15,7 +15,7 @@ from starlette_upload_keepalive import (
     Uploads,
 )
 from starlette_upload_keepalive.files.budget import Budget
-from starlette_upload_keepalive.files.field_memory import FieldMemory
+from starlette_upload_keepalive.forms.field_memory import FieldMemory
 from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.asgi import Part, multipart, send_request
 

@@ -10,9 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from starlette_upload_keepalive.files import part_parser, plain_parts, safe_filename
-from starlette_upload_keepalive.files.multipart import MultipartReader
-from starlette_upload_keepalive.files.part_parser import PartParser, _PartHeaders
+from starlette_upload_keepalive.files import safe_filename
+from starlette_upload_keepalive.forms import part_parser, plain_parts
+from starlette_upload_keepalive.forms.multipart import MultipartReader
+from starlette_upload_keepalive.forms.part_parser import PartParser, _PartHeaders
 from starlette_upload_keepalive.jobs import record
 from starlette_upload_keepalive.limits.field_limits import UNLIMITED, FormLimits
 from starlette_upload_keepalive.spool import entry

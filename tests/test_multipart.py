@@ -14,10 +14,10 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from starlette_upload_keepalive import StorageError, Upload
-from starlette_upload_keepalive.files import multipart, part_parser
-from starlette_upload_keepalive.files.multipart import FormItems, MultipartReader
 from starlette_upload_keepalive.files.private_file import PrivateFile
 from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.forms import multipart, part_parser
+from starlette_upload_keepalive.forms.multipart import FormItems, MultipartReader
 from starlette_upload_keepalive.quantities import KIB, MIB
 from tests.asgi import BOUNDARY, Part, file_part
 from tests.asgi import multipart as encode

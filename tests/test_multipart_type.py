@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.formparsers import MultiPartException
 
-from starlette_upload_keepalive.files.multipart_type import multipart_type
+from starlette_upload_keepalive.forms.multipart_type import multipart_type
 
 FORM = "multipart/form-data; "
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message
 
 from starlette_upload_keepalive import Limits, UploadKeepAliveMiddleware, Uploads
-from starlette_upload_keepalive.files.multipart import INCOMPLETE
+from starlette_upload_keepalive.forms.multipart import INCOMPLETE
 from tests.asgi import DISCONNECT, as_messages, http_scope, send_request
 from tests.forms import Seen, against_the_newest, seen_in
 from tests.fuzzing import oracle

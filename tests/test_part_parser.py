@@ -12,9 +12,9 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from starlette.formparsers import MultiPartException
 
-from starlette_upload_keepalive.files import part_parser
-from starlette_upload_keepalive.files.part_parser import PartParser
-from starlette_upload_keepalive.files.plain_parts import PlainPart, RawHeaders
+from starlette_upload_keepalive.forms import part_parser
+from starlette_upload_keepalive.forms.part_parser import PartParser
+from starlette_upload_keepalive.forms.plain_parts import PlainPart, RawHeaders
 from tests.fuzzing.form_case import split
 from tests.generated_forms import bodies
 

@@ -8,8 +8,8 @@ import sys
 import httpx
 import pytest
 
-from starlette_upload_keepalive.files import plain_parts
-from starlette_upload_keepalive.files.plain_parts import PlainPart
+from starlette_upload_keepalive.forms import plain_parts
+from starlette_upload_keepalive.forms.plain_parts import PlainPart
 
 DELIMITER = b"\r\n--B"
 FILE = b'Content-Disposition: form-data; name="a"; filename="a.txt"\r\nContent-Type: text/plain'
@@ -71,6 +71,7 @@ def test_what_httpx_sends_is_plain() -> None:
         FIELD + b" ",
         FIELD + b"\nx: y",
         FIELD.replace(b'"', b""),
+        FIELD.replace(b"t-D", b"tXD"),
         FIELD.replace(b"b", rb"\""),
         FIELD.replace(b"b", b"\0"),
         FIELD.replace(b"b", b"\n"),

@@ -26,11 +26,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from starlette_upload_keepalive import Upload
 from starlette_upload_keepalive.exceptions import FileTooLarge
-from starlette_upload_keepalive.files import blob, multipart, write_behind, write_through
-from starlette_upload_keepalive.files.multipart import INCOMPLETE, MultipartReader
-from starlette_upload_keepalive.files.multipart_type import INVALID
+from starlette_upload_keepalive.files import blob, write_behind, write_through
 from starlette_upload_keepalive.files.storage import Storage
 from starlette_upload_keepalive.files.upload import let_go_of_all
+from starlette_upload_keepalive.forms import multipart
+from starlette_upload_keepalive.forms.multipart import INCOMPLETE, MultipartReader
+from starlette_upload_keepalive.forms.multipart_type import INVALID
 from starlette_upload_keepalive.limits.field_limits import FormLimits
 from starlette_upload_keepalive.limits.reception import Reception
 from tests.asgi import STARLETTE

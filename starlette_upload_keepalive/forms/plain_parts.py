@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 RawHeaders = list[tuple[bytes, bytes]]
 
+DISPOSITION = rb'form-data; name="([^"\\\x00-\x1f\x7f]*)"(?:; filename="([^"\\\x00-\x1f\x7f]*)")?'
+
 # Browsers, curl, requests and httpx send a part so. What is sent in any other way, if only in
 # another order, as by aiohttp, is left to python-multipart, which goes from state to state and
 # takes ten times as long.
 _HEAD = re.compile(
-    rb'\r\n(?i:content-disposition): (form-data; name="([^"\\\x00-\x1f\x7f]*)"'
-    rb'(?:; filename="([^"\\\x00-\x1f\x7f]*)")?)\r\n'
+    rb"\r\n(?i:content-disposition): (" + DISPOSITION + rb")\r\n"
     rb"(?:(?i:content-type): ([!-~][ -~]*)\r\n)?\r\n"
 )
 _MAX_HEAD = 4096  # bytes: no limit of python-multipart is below this
@@ -46,8 +47,8 @@ def plain_parts(body: bytes, delimiter: bytes) -> Iterator[PlainPart]:
     """Read the parts from the beginning on, up to the first that is sent otherwise.
 
     Args:
-        body: The first message of a body. If it does not end like a form, a file in it may go
-            on in the next; then nothing is read.
+        body: The first message in which something of the form comes. If it does not end
+            like a form, a file in it may go on in the next; then nothing is read.
         delimiter: What stands between its parts: a line end, two hyphens and the boundary
             (RFC 2046, 5.1.1).
     """

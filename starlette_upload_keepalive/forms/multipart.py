@@ -8,21 +8,21 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException
 
+from starlette_upload_keepalive.files.blob import Blob
+from starlette_upload_keepalive.files.disk_errors import told_to_the_client
+from starlette_upload_keepalive.files.storage import Storage
+from starlette_upload_keepalive.files.upload import Origin, Upload, let_go_of_all
+from starlette_upload_keepalive.files.write_behind import WriteBehind
+from starlette_upload_keepalive.files.write_through import FEW, WriteThrough
 from starlette_upload_keepalive.limits.field_limits import UNLIMITED, FormLimits
 from starlette_upload_keepalive.limits.head_check import HeadCheck
 from starlette_upload_keepalive.limits.reception import Reception
 from starlette_upload_keepalive.quantities import KIB
 
-from .blob import Blob
-from .disk_errors import told_to_the_client
 from .field_memory import FieldMemory
 from .multipart_type import INVALID, multipart_type
 from .part_parser import PartParser
 from .plain_parts import RawHeaders
-from .storage import Storage
-from .upload import Origin, Upload, let_go_of_all
-from .write_behind import WriteBehind
-from .write_through import FEW, WriteThrough
 
 # From here on a slice for the disk is not copied; until it is written it keeps its message. One of
 # a bytearray always is: a middleware that sends those, against the ASGI specification, may use it

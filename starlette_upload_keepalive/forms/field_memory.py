@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 
 from starlette_upload_keepalive.exceptions import RequestTooLarge, TooManyUploads
+from starlette_upload_keepalive.files.budget import Budget
+from starlette_upload_keepalive.files.over_limit import OverLimit
 from starlette_upload_keepalive.quantities import KIB
-
-from .budget import Budget
-from .over_limit import OverLimit
 
 # A form of this much is taken whatever else is in memory: its fields are mostly small.
 _FREE = 128 * KIB

@@ -11,15 +11,14 @@ from python_multipart.multipart import MultipartState, parse_options_header
 from starlette.formparsers import MultiPartException
 
 from .multipart_type import INVALID
-from .plain_parts import RawHeaders, plain_parts
+from .plain_parts import DISPOSITION, RawHeaders, plain_parts
 
 # What the newest python-multipart refuses by itself; earlier ones have no such limits.
 _MAX_HEADERS = 8
 _MAX_HEADER = 4096 + 128
 
 # What clients send nearly always; python-multipart's own parser takes five times as long.
-_PLAIN_DISPOSITION = re.compile(rb'form-data; name="([^"\\]*)"(?:; filename="([^"\\]*)")?')
-
+_PLAIN_DISPOSITION = re.compile(DISPOSITION)
 
 Write = Callable[[bytes], object]
 
@@ -113,6 +112,49 @@ def _skip_epilogue(_: bytes) -> None:
     """Skip what comes after the last boundary (RFC 2046, 5.1.1)."""
 
 
+class _PartHeaders:
+    """Collects the headers of one part after the other, and begins the part with them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._name = b""
+        self._value = b""
+        self._headers: RawHeaders = []
+        self._disposition = b""
+
+    def begin(self) -> None:
+        self._headers = []
+        self._disposition = b""
+
+    def add_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+        if len(self._name) > _MAX_HEADER:
+            raise MultiPartException(INVALID)
+
+    def add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+        if len(self._name) + len(self._value) > _MAX_HEADER:
+            raise MultiPartException(INVALID)
+
+    def end_header(self) -> None:
+        name, value = self._name.lower(), self._value
+        self._name = self._value = b""
+        if name == b"content-disposition":
+            self._disposition = value
+        self._headers.append((name, value))
+        if len(self._headers) > _MAX_HEADERS:
+            raise MultiPartException(INVALID)
+
+    def finish(self) -> None:
+        plain = _PLAIN_DISPOSITION.fullmatch(self._disposition)
+        if plain is not None:
+            name, filename = plain.groups()
+        else:
+            options = parse_options_header(self._disposition)[1]
+            name, filename = options.get(b"name"), options.get(b"filename")
+        self._parts.begin_part(self._headers, name, filename)
+
+
 class _StateMachine(MultipartParser):
     """Goes from state to state in what is not simply more of a file.
 
@@ -156,46 +198,3 @@ class _StateMachine(MultipartParser):
             call()
         else:
             call(data, start, end)
-
-
-class _PartHeaders:
-    """Collects the headers of one part after the other, and begins the part with them."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._name = b""
-        self._value = b""
-        self._headers: RawHeaders = []
-        self._disposition = b""
-
-    def begin(self) -> None:
-        self._headers = []
-        self._disposition = b""
-
-    def add_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-        if len(self._name) > _MAX_HEADER:
-            raise MultiPartException(INVALID)
-
-    def add_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-        if len(self._name) + len(self._value) > _MAX_HEADER:
-            raise MultiPartException(INVALID)
-
-    def end_header(self) -> None:
-        name, value = self._name.lower(), self._value
-        self._name = self._value = b""
-        if name == b"content-disposition":
-            self._disposition = value
-        self._headers.append((name, value))
-        if len(self._headers) > _MAX_HEADERS:
-            raise MultiPartException(INVALID)
-
-    def finish(self) -> None:
-        plain = _PLAIN_DISPOSITION.fullmatch(self._disposition)
-        if plain is not None:
-            name, filename = plain.groups()
-        else:
-            options = parse_options_header(self._disposition)[1]
-            name, filename = options.get(b"name"), options.get(b"filename")
-        self._parts.begin_part(self._headers, name, filename)
