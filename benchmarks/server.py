@@ -134,7 +134,11 @@ def serve(kind: str, name: str, listening: socket.socket) -> None:
         await served.tally.reached(files)
         return served.tally.files, served.tally.size
 
-    server = uvicorn.Server(uvicorn.Config(served.app, log_level="warning", access_log=False))
+    # Connections idle while the others have their turn.
+    config = uvicorn.Config(
+        served.app, log_level="warning", access_log=False, timeout_keep_alive=3600
+    )
+    server = uvicorn.Server(config)
     server.run(sockets=[listening])
 
 
