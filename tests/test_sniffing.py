@@ -106,8 +106,8 @@ GENUINE = [
     ("application/vnd.ms-excel", filled(bytes.fromhex("d0cf11e0a1b11ae1"))),
     ("application/vnd.ms-excel", b"a;b\r\n1;2\r\n"),  # a CSV, to Windows
     ("application/x-tar", tarred()),
-    ("application/gzip", gzip.compress(tarred())),
-    ("application/x-gzip", gzip.compress(tarred())),
+    ("application/gzip", gzip.compress(tarred(), mtime=0)),
+    ("application/x-gzip", gzip.compress(tarred(), mtime=0)),
     ("application/x-bzip2", bz2.compress(TEXT)),
     ("application/x-xz", lzma.compress(TEXT)),
     ("application/x-7z-compressed", filled(bytes.fromhex("377abcaf271c0004"))),
