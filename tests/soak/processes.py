@@ -34,10 +34,11 @@ def fork(work: Callable[[], object], log: Path) -> int:
         os.dup2(fd, 2)
         work()
         code = 0
-    except KeyboardInterrupt:
-        code = 0
-    except BaseException:  # noqa: BLE001 - the forked process must not go on as its parent
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - the forked process must not go on as its parent
+        if _is_interrupt(error):
+            code = 0
+        else:
+            traceback.print_exc()
     finally:
         for thread in threading.enumerate():  # as the interpreter does at its end
             if not thread.daemon and thread is not threading.current_thread():
@@ -45,6 +46,13 @@ def fork(work: Callable[[], object], log: Path) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    # One that comes while uvloop closes the event loop makes that fail with an error of its own.
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 @dataclass
