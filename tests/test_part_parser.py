@@ -15,6 +15,7 @@ from starlette.formparsers import MultiPartException
 from starlette_upload_keepalive.forms import part_parser
 from starlette_upload_keepalive.forms.part_parser import PartParser
 from starlette_upload_keepalive.forms.plain_parts import PlainPart, RawHeaders
+from tests.asgi import multipart
 from tests.fuzzing.form_case import split
 from tests.generated_forms import bodies
 
@@ -22,8 +23,7 @@ FIELD = b'Content-Disposition: form-data; name="b"'
 
 
 def form(*parts: tuple[bytes, bytes]) -> bytes:
-    lines = (b"--B\r\n" + head + b"\r\n\r\n" + data + b"\r\n" for head, data in parts)
-    return b"".join(lines) + b"--B--\r\n"
+    return multipart(*map(b"\r\n\r\n".join, parts), boundary="B")
 
 
 Told = list[tuple[Any, ...]]

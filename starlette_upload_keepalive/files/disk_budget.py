@@ -13,7 +13,7 @@ class DiskBudget(Budget):
     """Bytes on disk that all uploads of a storage share.
 
     Args:
-        limit: The most that there may be; any number if None.
+        limit: The most that there may be, in bytes; any number if None.
 
     Attributes:
         used: Those of files that are open here.

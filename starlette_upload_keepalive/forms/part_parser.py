@@ -68,21 +68,20 @@ class PartParser:
         Raises:
             FormParserError: The body is malformed; so does what is returned.
         """
-        read, is_complete = self._read_plain_parts(data)
-        if is_complete:
+        rest = self._read_plain_parts(data)
+        if rest is None:
             return _skip_epilogue
-        data = self._past_preamble(data[read:])
+        data = self._past_preamble(rest)
         if not data:
             return None
         machine = _StateMachine(self._boundary, _PartHeaders(self._parts), self._parts)
         machine.write(data)
         return machine.write
 
-    def _read_plain_parts(self, data: bytes) -> tuple[int, bool]:
-        """Tell of the parts that need no state machine.
+    def _read_plain_parts(self, data: bytes) -> bytes | None:
+        """Tell of the parts that need no state machine, and return the rest; None after the last.
 
-        Returns:
-            Where the others begin, and whether there are none.
+        The rest begins with a boundary, which is as good as the first of a body.
         """
         parts, read = self._parts, 0
         for part in plain_parts(data, b"\r\n--" + self._boundary):
@@ -92,9 +91,9 @@ class PartParser:
             parts.end_part()
             if part.is_last:
                 parts.end_form()
-                return len(data), True
-            read = part.end + 2  # its boundary is as good as the first of a body
-        return read, False
+                return None
+            read = part.end + 2
+        return data[read:]
 
     def _past_preamble(self, data: bytes) -> bytes:
         """Leave out what comes before the first boundary.
@@ -163,8 +162,6 @@ class _StateMachine(MultipartParser):
 
     def __init__(self, boundary: bytes, headers: _PartHeaders, parts: Parts) -> None:
         super().__init__(boundary)
-        self._delimiter = b"\r\n--" + boundary
-        self._add_data = parts.add_data
         self._calls: dict[str, Callable[..., None]] = {
             "part_begin": headers.begin,
             "header_field": headers.add_name,
@@ -179,11 +176,11 @@ class _StateMachine(MultipartParser):
     def write(self, data: bytes) -> int:
         """Take a message: nearly all of a large file have neither a delimiter nor a part of one."""
         if self.index == 0 and self.state == MultipartState.PART_DATA:
-            delimiter = self._delimiter
+            delimiter = self.boundary  # with the line end and the hyphens that come before it
             if delimiter not in data:
                 tail = data.rfind(b"\r", 1 - len(delimiter))
                 if data and (tail == -1 or not delimiter.startswith(data[tail:])):
-                    self._add_data(data, 0, len(data))
+                    self._calls["part_data"](data, 0, len(data))
                     return len(data)
         return super().write(data)
 
