@@ -56,7 +56,7 @@ def steps(form: Form) -> int:
     ("attack", "size"),
     [
         *[
-            pytest.param(Attack(attack.make, KIB), 8 * KIB, id=name)
+            pytest.param(Attack(attack.make, KIB), 16 * KIB, id=name)
             for name, attack in ATTACKS.items()
         ],
         *[pytest.param(attack, KIB // 2, id=name) for name, attack in ONE_BY_ONE.items()],
